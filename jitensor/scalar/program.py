@@ -203,7 +203,7 @@ class ScalarProgram:
                 value = _round_to_f32(value)
             key = ("const", type, struct.pack("<d", value))
         else:
-            value = int(value)
+            value = _wrapped(value, type)
             key = ("const", type, value)
         known = self._known.get(key)
         if known is None:
@@ -235,6 +235,15 @@ class ScalarProgram:
             words = (n.op, *(f"%{a}" for a in n.args), *attr)
             lines.append(f"%{i} = {' '.join(words)} : {n.type}{' contract' if n.contract else ''}")
         return "\n".join(lines)
+
+
+def _wrapped(value: float | int, type: str) -> int:
+    """The integer as the type holds it, so that masks may be written as unsigned hexadecimal for every type."""
+    if value != int(value):
+        raise TypeError(f"scalar program: {value!r} is no {type} constant")
+    width = WIDTH[type]
+    bits = int(value) & ((1 << width) - 1)
+    return bits - (1 << width) if type in SIGNED and bits >> (width - 1) else bits
 
 
 def _round_to_f32(value: float) -> float:

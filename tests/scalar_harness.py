@@ -1,0 +1,137 @@
+"""Compiles a scalar function alone, through each CPU writer, into a function of NumPy arrays. For tests and benchmarks."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as binding
+import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from jitensor.codegen import scalar_llvm, scalar_numba
+from jitensor.scalar.program import ScalarProgram, ScalarValue
+
+DTYPES = {
+    "f32": np.float32, "f64": np.float64, "i1": np.bool_,
+    "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
+    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
+}  # fmt: skip
+_serial = itertools.count()
+
+
+def build(function: Callable[..., Any], types: tuple[str, ...], *, exact: bool = False, outline: bool = False):
+    """A program whose results are the function's one or several values, then one i1: any slow condition."""
+    program = ScalarProgram(exact=exact, outline=outline)
+    made = function(*[program.param(t) for t in types])
+    results = [made] if isinstance(made, ScalarValue) else list(made)
+    flag = program.constant(False, "i1")
+    for condition in program.slow:
+        flag = flag | condition
+    program.results = [*results, flag]
+    return program
+
+
+class Compiled:
+    """Called with arrays, gives the results as arrays; `slow` is where the last call met a slow condition."""
+
+    def __init__(self, run: Callable[..., None], program: ScalarProgram, text: str, assembly: str) -> None:
+        self.run, self.program, self.text, self.assembly = run, program, text, assembly
+        self.types = [n.type for n in program.instructions if n.op == "param"]
+        self.slow = np.zeros(0, bool)
+
+    def __call__(self, *arrays: Any) -> Any:
+        inputs = [np.ascontiguousarray(a, DTYPES[t]) for a, t in zip(np.broadcast_arrays(*arrays), self.types)]
+        outputs = [np.empty(inputs[0].shape, DTYPES[r.type]) for r in self.program.results]
+        self.run(inputs[0].size, *[a.reshape(-1) for a in inputs + outputs])
+        self.slow = outputs.pop()
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def compile_llvm(function: Callable[..., Any], types: tuple[str, ...], *, exact: bool = False) -> Compiled:
+    program = build(function, types, exact=exact)
+    name = f"scalar_{next(_serial)}"
+    text = _llvm_module(program, types, name)
+    library = cpu_target.target_context.codegen().create_library(name)
+    module = binding.parse_assembly(text)
+    module.verify()
+    with global_compiler_lock:
+        library.add_llvm_module(module)
+        library.finalize()
+    address = library.get_pointer_to_function(name)
+    native = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * (len(types) + len(program.results)))(address)
+
+    def run(count: int, *arrays: np.ndarray, _keep: Any = library) -> None:
+        native(count, *[a.ctypes.data for a in arrays])
+
+    return Compiled(run, program, text, library.get_asm_str())
+
+
+def _llvm_module(program: ScalarProgram, types: tuple[str, ...], name: str) -> str:
+    memory = {t: "i8" if t == "i1" else scalar_llvm.LLVM_TYPE[t] for t in DTYPES}
+    outs = [r.type for r in program.results]
+    arguments = [f"ptr noalias %a{k}" for k in range(len(types))] + [f"ptr noalias %o{k}" for k in range(len(outs))]
+    loads, names = [], {}
+    for k, t in enumerate(types):
+        loads += [f"  %ap{k} = getelementptr {memory[t]}, ptr %a{k}, i64 %i", f"  %x{k} = load {memory[t]}, ptr %ap{k}"]
+        names[k] = f"%x{k}"
+        if t == "i1":
+            loads.append(f"  %b{k} = icmp ne i8 %x{k}, 0")
+            names[k] = f"%b{k}"
+    body, names = scalar_llvm.write_instructions(program, names, "t")
+    stores = []
+    for k, r in enumerate(program.results):
+        value = names[r.id]
+        if r.type == "i1":
+            stores.append(f"  %z{k} = zext i1 {value} to i8")
+            value = f"%z{k}"
+        stores += [
+            f"  %op{k} = getelementptr {memory[r.type]}, ptr %o{k}, i64 %i",
+            f"  store {memory[r.type]} {value}, ptr %op{k}",
+        ]
+    return "\n".join(
+        [
+            *sorted(scalar_llvm.declarations(program)),
+            f"define void @{name}(i64 %n, {', '.join(arguments)}) {{",
+            "entry:",
+            "  %some = icmp sgt i64 %n, 0",
+            "  br i1 %some, label %loop, label %done",
+            "loop:",
+            "  %i = phi i64 [ 0, %entry ], [ %next, %loop ]",
+            *loads,
+            *body,
+            *stores,
+            "  %next = add i64 %i, 1",
+            "  %more = icmp slt i64 %next, %n",
+            "  br i1 %more, label %loop, label %done",
+            "done:",
+            "  ret void",
+            "}",
+        ]
+    )
+
+
+def compile_numba(function: Callable[..., Any], types: tuple[str, ...], *, exact: bool = False) -> Compiled:
+    program = build(function, types, exact=exact, outline=True)
+    names = {k: f"x{k}" for k in range(len(types))}
+    body, names = scalar_numba.write_statements(program, names, "t", "        ")
+    count = len(program.results)
+    arrays = [f"a{k}" for k in range(len(types))] + [f"o{k}" for k in range(count)]
+    text = "\n".join(
+        [
+            scalar_numba.PRELUDE,
+            *scalar_numba.functions(program),
+            "@njit(error_model='numpy')",
+            f"def kernel(n, {', '.join(arrays)}):",
+            "    for i in range(n):",
+            *[f"        x{k} = a{k}[i]" for k in range(len(types))],
+            *body,
+            *[f"        o{k}[i] = {names[r.id]}" for k, r in enumerate(program.results)],
+        ]
+    )
+    scope: dict[str, Any] = {}
+    exec(compile(text, f"<njit {program.results[0].type}>", "exec"), scope)
+    return Compiled(scope["kernel"], program, text, "")
