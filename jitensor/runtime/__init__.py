@@ -1,0 +1,1 @@
+"""Devices, signatures, caches, compiling and executing: everything that happens at call time."""

@@ -1,0 +1,250 @@
+"""Kernel text to machine code, once per text: from this process, from disk, or through Numba's code library.
+
+Owns the table of the kernels of this process, the counting of compiled, loaded and reused ones, and the LLVM path. Must
+not know what a kernel computes or who wrote its text. Numba is imported when the first kernel is compiled, llvmlite when
+the first is loaded.
+
+    kernel = load_kernel(llvm_text, "k_3f9a")     # llvm_text defines @k_3f9a with KERNEL_SIGNATURE
+    kernel.address, kernel.origin, kernel.seconds
+
+A kernel's calling convention, whichever writer made it (KERNEL_SIGNATURE in C):
+
+    int64_t kernel(char **buffers, int64_t *ints, char *scalars /* 8-byte slots */, int64_t begin, int64_t end)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from jitensor import events
+from jitensor.errors import CompileError
+from jitensor.runtime import disk, loader
+from jitensor.runtime.counters import tally
+from jitensor.runtime.fingerprint import fingerprint, kernel_key
+
+KERNEL_SIGNATURE = "i64 (ptr %buffers, ptr %ints, ptr %scalars, i64 %begin, i64 %end)"
+TextMaker = Callable[[], str]
+
+
+class Code(Protocol):
+    """Machine code in memory that lives as long as this object."""
+
+    @property
+    def address(self) -> int:
+        """Where the code starts."""
+
+
+class Compiled:
+    """The outcome of a compilation: Numba's finalised library, which keeps the code alive, and the symbol to call in it."""
+
+    __slots__ = ("address", "library", "symbol")
+
+    def __init__(self, library: Any, symbol: str) -> None:
+        self.library = library
+        self.symbol = symbol
+        self.address: int = library.get_pointer_to_function(symbol)
+
+    def object_code(self) -> bytes:
+        """Return the object code; the library must have been made with object caching enabled."""
+        return bytes(self.library.serialize_using_object_code()[2][0])
+
+
+class CompiledKernel:
+    """A kernel that can be called at `address`.
+
+    key: the hex content key. text: what the key was made from. origin: `compiled` or `loaded` (from disk). seconds: what
+    that took. The code lives as long as this object.
+    """
+
+    __slots__ = ("_code", "_inspect", "_make_llvm", "address", "key", "origin", "seconds", "symbol", "text")
+
+    def __init__(
+        self,
+        key: str,
+        symbol: str,
+        text: str,
+        code: Code,
+        origin: str,
+        seconds: float,
+        inspect: Callable[[], Compiled],
+        make_llvm: TextMaker | None,
+    ) -> None:
+        self.key = key
+        self.symbol = symbol
+        self.text = text
+        self.address = code.address
+        self.origin = origin
+        self.seconds = seconds
+        self._code = code
+        self._inspect = inspect
+        self._make_llvm = make_llvm
+
+    def __repr__(self) -> str:
+        return f"<CompiledKernel {self.symbol} {self.origin} in {self.seconds * 1e3:.1f} ms>"
+
+    def source(self) -> str:
+        """Return the text that was compiled: LLVM IR, or Python source for the @njit writer."""
+        return self._make_llvm() if self._make_llvm is not None else self.text
+
+    def llvm(self) -> str:
+        """Return the optimised LLVM IR. A kernel that came from disk is compiled for this, outside the counters."""
+        return str(self._library().get_llvm_str())
+
+    def assembly(self) -> str:
+        """Return the assembly. A kernel that came from disk is compiled for this, outside the counters."""
+        return str(self._library().get_asm_str())
+
+    def _library(self) -> Any:
+        compiled = self._code if isinstance(self._code, Compiled) else self._inspect()
+        return compiled.library
+
+
+_kernels: dict[str, CompiledKernel] = {}
+_turns: dict[str, threading.Lock] = {}
+
+
+def load_kernel(text: str, symbol: str, *, make_source: TextMaker | None = None) -> CompiledKernel:
+    """Return the kernel that `text` describes, ready to call.
+
+    text: LLVM IR defining `i64 @symbol(ptr, ptr, ptr, i64, i64)`; or, with `make_source`, any canonical text that decides
+    that IR, which `make_source()` returns when nobody has the kernel yet. Safe from any thread: one text is compiled
+    once. Raises CompileError.
+    """
+
+    def llvm_text() -> str:
+        return make_source() if make_source is not None else text
+
+    key = kernel_key(text, f"llvm {symbol}")
+    return obtain(key, symbol, text, lambda entry: compile_llvm(llvm_text(), symbol, entry), make_source)
+
+
+def obtain(
+    key: str,
+    symbol: str,
+    text: str,
+    build: Callable[[str], Compiled],
+    make_source: TextMaker | None = None,
+    *,
+    before_load: Callable[[], None] = lambda: None,
+) -> CompiledKernel:
+    """Return the kernel of `key`: of this process, else from disk, else what `build(entry symbol)` makes; count which."""
+    kernel = _kernels.get(key)
+    if kernel is None:
+        with _turn(key):
+            kernel = _kernels.get(key)
+            if kernel is None:
+                kernel = _kernels[key] = _make(key, symbol, text, build, make_source, before_load)
+                return kernel
+    tally.kernels_reused += 1
+    return kernel
+
+
+def _make(
+    key: str,
+    symbol: str,
+    text: str,
+    build: Callable[[str], Compiled],
+    make_source: TextMaker | None,
+    before_load: Callable[[], None],
+) -> CompiledKernel:
+    start = time.perf_counter()
+    entry = entry_symbol(key, symbol)
+    code: Code | None = _from_disk(key, before_load)
+    if code is not None:
+        origin = "loaded"
+        tally.kernels_loaded += 1
+    else:
+        origin = "compiled"
+        code = compiled = build(entry)
+        tally.kernels_compiled += 1
+        _to_disk(key, compiled)
+    seconds = time.perf_counter() - start
+    kernel = CompiledKernel(key, symbol, text, code, origin, seconds, lambda: build(entry), make_source)
+    if events.wanted("compile"):
+        events.emit("compile", symbol=symbol, origin=origin, seconds=seconds)
+    return kernel
+
+
+def entry_symbol(key: str, symbol: str) -> str:
+    """Return the kernel's symbol in object code: unique per key, since one engine holds all of a process's kernels."""
+    return f"{symbol}_{key[:16]}"
+
+
+def _from_disk(key: str, before_load: Callable[[], None]) -> loader.LoadedObject | None:
+    cache = disk.active()
+    payload = cache.load(key, fingerprint()) if cache is not None else None
+    if payload is None:
+        return None
+    before_load()
+    symbol, _, code = payload.partition(b"\n")
+    try:
+        return loader.load_object(code, symbol.decode())
+    except loader.LinkError as error:
+        events.emit("compile.unlinkable", symbol=symbol.decode(), error=str(error))
+        return None
+
+
+def _to_disk(key: str, compiled: Compiled) -> None:
+    cache = disk.active()
+    if cache is not None:
+        cache.store(key, fingerprint(), compiled.symbol.encode() + b"\n" + compiled.object_code())
+
+
+@contextlib.contextmanager
+def _turn(key: str) -> Iterator[None]:
+    """Let one thread at a time work on `key`; other keys do not wait here.
+
+    The lock is dropped only after success, when the kernel is in the table: who comes later finds it there.
+    """
+    with _turns.setdefault(key, threading.Lock()):
+        yield
+    _turns.pop(key, None)
+
+
+def compile_llvm(text: str, symbol: str, entry: str) -> Compiled:
+    """Return the machine code of LLVM IR defining `@symbol`, which is called `entry` in it. Raises CompileError."""
+    import llvmlite.binding as llvm
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    with global_compiler_lock:
+        # This codegen alone does not load Numba's typing registries, which cost 250 ms.
+        library = cpu_target.target_context.codegen().create_library(entry)
+        library.enable_object_caching()
+        try:
+            module = llvm.parse_assembly(text)
+            module.get_function(symbol).name = entry
+            module.name = entry
+            module.verify()
+        except (RuntimeError, NameError) as error:
+            raise CompileError(f"kernel {symbol}: LLVM does not accept its text: {error}") from None
+        _require_callees(module, symbol)
+        library.add_llvm_module(module)
+        library.finalize()
+        return Compiled(library, entry)
+
+
+def _require_callees(module: Any, symbol: str) -> None:
+    """Refuse a module that calls what this process does not have: LLVM would end the process."""
+    for function in module.functions:
+        if function.is_declaration and not function.name.startswith("llvm.") and not loader.has_symbol(function.name):
+            raise CompileError(f"kernel {symbol}: its text calls `{function.name}`, which this process does not have.")
+
+
+def forget_kernels() -> None:
+    """Forget the kernels of this process; those that a program still holds stay callable. For tests and measurements."""
+    _kernels.clear()
+
+
+def kernel_count() -> int:
+    """Return how many kernels this process holds."""
+    return len(_kernels)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)
