@@ -98,16 +98,12 @@ class Settings:
     backend: str = _setting("llvm", one_of("llvm", "njit"), "the writer of CPU kernels: llvm or njit", in_key=True)
     cache: bool = _setting(True, switch, "keep compiled kernels on disk: on or off")
     cache_dir: str | None = _setting(None, directory, "where the disk cache lives; default: the user's cache folder")
-    cache_limit: int = _setting(
-        512 * 2**20, size, "bytes that the disk cache may hold; the least recently used go first"
-    )
-    debug: frozenset[str] = _setting(
-        frozenset(), stages, "stages to print to stderr: " + ", ".join(STAGES) + ", or all"
-    )
+    cache_limit: int = _setting(512 * 2**20, size, "bytes the disk cache may hold; the least recently used go first")
+    debug: frozenset[str] = _setting(frozenset(), stages, "stages to print: " + ", ".join(STAGES) + ", or all")
     disable_jit: bool = _setting(False, switch, "run graphs with the NumPy reference interpreter: on or off")
     dump: str | None = _setting(None, directory, "a folder that receives every text: graphs, kernels, source, assembly")
     entry: str = _setting(
-        "native", one_of("native", "python"), "the call path of a decorated function: native or python"
+        "native", one_of("native", "python"), "the call path of decorated functions: native or python"
     )
     num_threads: int = _setting(0, count, "threads for one kernel; 0: as many as the process may use")
 

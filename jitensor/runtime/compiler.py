@@ -1,8 +1,8 @@
 """Kernel text to machine code, once per text: from this process, from disk, or through Numba's code library.
 
 Owns the table of the kernels of this process, the counting of compiled, loaded and reused ones, and the LLVM path. Must
-not know what a kernel computes or who wrote its text. Numba is imported when the first kernel is compiled, llvmlite when
-the first is loaded.
+not know what a kernel computes or who wrote its text. Numba is imported when the first kernel is compiled, llvmlite
+when the first is loaded.
 
     kernel = load_kernel(llvm_text, "k_3f9a")     # llvm_text defines @k_3f9a with KERNEL_SIGNATURE
     kernel.address, kernel.origin, kernel.seconds
@@ -40,7 +40,7 @@ class Code(Protocol):
 
 
 class Compiled:
-    """The outcome of a compilation: Numba's finalised library, which keeps the code alive, and the symbol to call in it."""
+    """A compilation's outcome: Numba's finalised library, which keeps the code alive, and the symbol to call in it."""
 
     __slots__ = ("address", "library", "symbol")
 
@@ -57,8 +57,8 @@ class Compiled:
 class CompiledKernel:
     """A kernel that can be called at `address`.
 
-    key: the hex content key. text: what the key was made from. origin: `compiled` or `loaded` (from disk). seconds: what
-    that took. The code lives as long as this object.
+    key: the hex content key. text: what the key was made from. origin: `compiled` or `loaded` (from disk). seconds:
+    what that took. The code lives as long as this object.
     """
 
     __slots__ = ("_code", "_inspect", "_make_llvm", "address", "key", "origin", "seconds", "symbol", "text")
@@ -111,9 +111,9 @@ _turns: dict[str, threading.Lock] = {}
 def load_kernel(text: str, symbol: str, *, make_source: TextMaker | None = None) -> CompiledKernel:
     """Return the kernel that `text` describes, ready to call.
 
-    text: LLVM IR defining `i64 @symbol(ptr, ptr, ptr, i64, i64)`; or, with `make_source`, any canonical text that decides
-    that IR, which `make_source()` returns when nobody has the kernel yet. Safe from any thread: one text is compiled
-    once. Raises CompileError.
+    text: LLVM IR defining `i64 @symbol(ptr, ptr, ptr, i64, i64)`; or, with `make_source`, any canonical text that
+    decides that IR, which `make_source()` returns when nobody has the kernel yet. Safe from any thread: one text is
+    compiled once. Raises CompileError.
     """
 
     def llvm_text() -> str:
@@ -132,7 +132,7 @@ def obtain(
     *,
     before_load: Callable[[], None] = lambda: None,
 ) -> CompiledKernel:
-    """Return the kernel of `key`: of this process, else from disk, else what `build(entry symbol)` makes; count which."""
+    """Return the kernel of `key`: of this process, else from disk, else what `build(entry symbol)` makes; count it."""
     kernel = _kernels.get(key)
     if kernel is None:
         with _turn(key):
@@ -237,7 +237,7 @@ def _require_callees(module: Any, symbol: str) -> None:
 
 
 def forget_kernels() -> None:
-    """Forget the kernels of this process; those that a program still holds stay callable. For tests and measurements."""
+    """Forget the kernels of this process; those that a program holds stay callable. For tests and measurements."""
     _kernels.clear()
 
 

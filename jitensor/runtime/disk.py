@@ -1,13 +1,13 @@
 """The disk cache: object code by content key, where any doubt is a miss.
 
-Owns the file format, the folder's safety and the bound on its bytes. Must not know what a kernel is: a payload is bytes,
-its name a hex digest. One entry is one file, `<folder>/kernels/<key>.jtk`:
+Owns the file format, the folder's safety and the bound on its bytes. Must not know what a kernel is: a payload is
+bytes, its name a hex digest. One entry is one file, `<folder>/kernels/<key>.jtk`:
 
     magic 8 | format u32 | length of fingerprint u32 | length of payload u64 | sha256 32 | fingerprint | payload
 
-The checksum covers the key, the fingerprint (versions and CPU, as text) and the payload, so a truncated, altered, renamed
-or foreign file is a miss. Nothing is unpickled. Files are written under another name and renamed. Failures are reported
-once per process through the `jitensor` logger, never raised.
+The checksum covers the key, the fingerprint (versions and CPU, as text) and the payload, so a truncated, altered,
+renamed or foreign file is a miss. Nothing is unpickled. Files are written under another name and renamed. Failures are
+reported once per process through the `jitensor` logger, never raised.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class DiskCache:
     def _bound(self, written: int) -> None:
         """Remove the least recently used entries once the folder exceeds its limit.
 
-        The folder is measured now and then; in between, what this process wrote is added, so that a store costs no scan.
+        The folder is measured now and then; in between, what this process wrote is added: a store costs no scan.
         """
         self._estimate += written
         self._stores_until_scan -= 1
@@ -202,7 +202,7 @@ def _checksum(key: str, text: bytes, payload: bytes) -> bytes:
 
 
 def _read_own_file(path: str, limit: int) -> bytes:
-    """Return the bytes of a regular file of ours. Raises OSError for a link, another's file, or one others may write."""
+    """Return the bytes of a regular file of ours. Raises OSError for a link, or what others own or may write."""
     descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)

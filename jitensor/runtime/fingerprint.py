@@ -1,8 +1,8 @@
-"""The fingerprint of what, besides its text, decides a kernel's machine code.
+"""What, besides its text, decides a kernel's machine code.
 
-Owns the list: jitensor's version and the source of its writers, llvmlite, LLVM, Numba and its settings, the platform, the
-CPU and its features, and the settings marked `in_key`. Must not import Numba, which costs 200 ms and which a warm
-start does not need. Nothing here is bumped by hand.
+Owns the list: jitensor's version and the source of its writers, llvmlite, LLVM, Numba and its settings, the platform,
+the CPU and its features, and the settings marked `in_key`. Must not import Numba, which costs 200 ms and which a
+warm start does not need. Nothing here is bumped by hand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """@njit source to machine code: the second CPU back end, called exactly like the LLVM one.
 
-Owns running generated source, its entry in `linecache`, and its compilation as a C function by Numba. Must not know what
-the source computes or who wrote it. The source is plain Python that defines the kernel under an `@njit` decorator:
+Owns running generated source, its entry in `linecache`, and its compilation as a C function by Numba. Must not know
+what the source computes or who wrote it. The source is plain Python that defines the kernel under an `@njit` decorator:
 
     @njit(error_model="numpy", fastmath={"contract"})
     def k_3f9a(buffers, ints, scalars, begin, end):
@@ -11,8 +11,8 @@ the source computes or who wrote it. The source is plain Python that defines the
             y[i] = x[i] * at(scalars, 0, float64)[0]
         return 0
 
-with buffers `CPointer(CPointer(uint8))`, ints `CPointer(int64)`, scalars `CPointer(uint8)` (8-byte slots), begin and end
-`int64`, result `int64`. Numba's typing registries load at the first kernel (250 ms).
+with buffers `CPointer(CPointer(uint8))`, ints `CPointer(int64)`, scalars `CPointer(uint8)` (8-byte slots), begin and
+end `int64`, result `int64`. Numba's typing registries load at the first kernel (250 ms).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def compile_source(source: str, symbol: str, prelude: str = "") -> Compiled:
 
     with global_compiler_lock:
         dispatcher = define(source, symbol, prelude)
-        callback = CFunc(dispatcher.py_func, _signature(), locals={}, options=dict(dispatcher.targetoptions))
+        callback: Any = CFunc(dispatcher.py_func, _signature(), locals={}, options=dict(dispatcher.targetoptions))
         try:
             callback.compile()
         except NumbaError as error:
@@ -78,8 +78,9 @@ def _prepare_numba() -> None:
 
 @functools.cache
 def _signature() -> tuple[tuple[Any, ...], Any]:
-    from numba.core import types
+    from numba.core import types as numba_types
 
+    types: Any = numba_types
     bytes_at = types.CPointer(types.uint8)
     return (types.CPointer(bytes_at), types.CPointer(types.int64), bytes_at, types.int64, types.int64), types.int64
 
