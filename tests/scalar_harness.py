@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -24,14 +25,13 @@ _serial = itertools.count()
 
 
 def build(function: Callable[..., Any], types: tuple[str, ...], *, exact: bool = False, outline: bool = False):
-    """A program whose results are the function's one or several values, then one i1: any slow condition."""
+    """A program whose results are the function's values and, where there are slow conditions, one i1: any of them."""
     program = ScalarProgram(exact=exact, outline=outline)
     made = function(*[program.param(t) for t in types])
     results = [made] if isinstance(made, ScalarValue) else list(made)
-    flag = program.constant(False, "i1")
-    for condition in program.slow:
-        flag = flag | condition
-    program.results = [*results, flag]
+    program.results = results
+    if program.slow:
+        program.results.append(functools.reduce(lambda a, b: a | b, program.slow))
     return program
 
 
@@ -47,7 +47,7 @@ class Compiled:
         inputs = [np.ascontiguousarray(a, DTYPES[t]) for a, t in zip(np.broadcast_arrays(*arrays), self.types)]
         outputs = [np.empty(inputs[0].shape, DTYPES[r.type]) for r in self.program.results]
         self.run(inputs[0].size, *[a.reshape(-1) for a in inputs + outputs])
-        self.slow = outputs.pop()
+        self.slow = outputs.pop() if self.program.slow else np.zeros(outputs[0].shape, bool)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
@@ -67,6 +67,7 @@ def compile_llvm(function: Callable[..., Any], types: tuple[str, ...], *, exact:
     def run(count: int, *arrays: np.ndarray, _keep: Any = library) -> None:
         native(count, *[a.ctypes.data for a in arrays])
 
+    run.native = native  # type: ignore[attr-defined]
     return Compiled(run, program, text, library.get_asm_str())
 
 

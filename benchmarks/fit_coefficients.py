@@ -1,0 +1,74 @@
+"""Minimax polynomials for jitensor.scalar (run by hand; the results are literals there).
+
+`fit(g, degree, a, b, weight)` gives the coefficients of the polynomial P of that degree for which the largest
+`weight(x) * |P(x) - g(x)|` on [a, b] is about smallest: Lawson's reweighted least squares in 60-digit arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mpmath as mp
+
+mp.mp.dps = 60
+
+
+def fit(g: Callable, degree: int, a: float, b: float, weight: Callable) -> tuple[list, object]:
+    """Coefficients from the constant up, and the largest weighted error found."""
+    a, b = mp.mpf(a), mp.mpf(b)
+    count = 12 * (degree + 1)
+    points = [(a + b) / 2 - (b - a) / 2 * mp.cos(mp.pi * (2 * k + 1) / (2 * count)) for k in range(count)]
+    values, weights = [g(x) for x in points], [weight(x) for x in points]
+    balance = [mp.mpf(1)] * count
+    best: tuple = (mp.inf, [])
+    for _ in range(60):
+        coefficients = _least_squares(points, values, [w * mp.sqrt(v) for w, v in zip(weights, balance)], degree)
+        errors = [w * abs(mp.polyval(coefficients[::-1], x) - v) for x, v, w in zip(points, values, weights)]
+        best = min(best, (max(errors), coefficients), key=lambda p: p[0])
+        balance = [v * e for v, e in zip(balance, errors)]
+        total = sum(balance)
+        balance = [v / total for v in balance]
+    return best[1], best[0]
+
+
+def _least_squares(points: list, values: list, weights: list, degree: int) -> list:
+    rows = mp.matrix([[w * x**j for j in range(degree + 1)] for x, w in zip(points, weights)])
+    right = mp.matrix([w * v for v, w in zip(values, weights)])
+    return list(mp.lu_solve(rows.T * rows, rows.T * right))
+
+
+if __name__ == "__main__":
+    L = mp.log(2) / 2 * mp.mpf("1.0001")
+    tiny = mp.mpf(10) ** -12
+
+    def at(x):
+        return x if abs(x) > tiny else tiny
+
+    def w(x):  # a weight must not vanish
+        return max(abs(x), mp.mpf("1e-4"))
+
+    for title, g, degree, a, b, weight in (
+        ("exp f64: (exp(r)-1-r)/r^2", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 9, -L, L, lambda r: w(r) ** 2),
+        ("exp f32", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 4, -L, L, lambda r: w(r) ** 2),
+        ("expm1 f64", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 10, -L, L, lambda r: w(r)),
+        ("expm1 f32", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 5, -L, L, lambda r: w(r)),
+        ("exp2 f64: (2^r-1-r ln2)/r^2", lambda r: (mp.expm1(at(r) * mp.log(2)) - at(r) * mp.log(2)) / at(r) ** 2, 9, -0.5, 0.5, lambda r: w(r) ** 2),
+        ("exp2 f32", lambda r: (mp.expm1(at(r) * mp.log(2)) - at(r) * mp.log(2)) / at(r) ** 2, 4, -0.5, 0.5, lambda r: w(r) ** 2),
+    ):  # fmt: skip
+        coefficients, worst = fit(g, degree, a, b, weight)
+        print(f"{title}: error 2^{float(mp.log(worst, 2)):.1f}")
+        print("   ", ", ".join(repr(float(c)) for c in coefficients))
+    q = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mp.mpf("1.001")
+    for degree in (5, 6, 7):
+        g = lambda z: (2 * mp.atanh(mp.sqrt(at(z))) - 2 * mp.sqrt(at(z))) / mp.sqrt(at(z)) ** 3  # noqa: E731
+        coefficients, worst = fit(g, degree, 0, q * q, lambda z: w(mp.sqrt(z)) ** 3)
+        print(f"log in z, degree {degree}: error 2^{float(mp.log(worst, 2)):.1f}")
+        print("   ", ", ".join(repr(float(c)) for c in coefficients))
+    f0, f1 = mp.sqrt(mp.mpf("0.5")) - 1 - mp.mpf("1e-4"), mp.sqrt(2) - 1 + mp.mpf("1e-4")
+    for degree in (7, 8):
+        g = lambda f: (mp.log1p(f) - f + f * f / 2) / f**3 if abs(f) > 1e-12 else mp.mpf(1) / 3 - f / 4  # noqa: E731
+        coefficients, worst = fit(g, degree, f0, f1, lambda f: w(f) ** 2)
+        print(f"log f32 in f, degree {degree}: error 2^{float(mp.log(worst, 2)):.1f}")
+        print("   ", ", ".join(repr(float(c)) for c in coefficients))
+    coefficients, worst = fit(lambda f: 1 / (1 + f), 3, f0, f1, lambda f: mp.mpf(1))
+    print("1/(1+f) cubic", float(worst), [float(c) for c in coefficients])

@@ -1,0 +1,309 @@
+"""Exponentials and logarithms, branch-free, for f32 and f64.
+
+Owns exp, exp2, expm1, log, log2, log10, log1p and what is made of them directly (sigmoid, logaddexp). All take nan,
+infinities, zeros and subnormals, and round subnormal results once. Polynomials are minimax fits of our own
+(benchmarks/fit_coefficients.py); the reductions are the classic ones of Cody and Waite, and of FDLIBM's e_log.c.
+
+    exp(%0 : f64)  ->  max, min, fma, sub, fma, fma, 9 fma ..., fma, mul : f64
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+from fractions import Fraction
+
+from .program import ScalarValue, bitcast, equal, fabs, fma, is_nan, scalar_function, select
+
+BITS = {"f32": "u32", "f64": "u64"}
+MANTISSA = {"f32": 23, "f64": 52}
+BIAS = {"f32": 127, "f64": 1023}
+EPSILON = {"f32": 2.0**-23, "f64": 2.0**-52}
+SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
+
+LOG2_E = 1.4426950408889634074
+# ln 2 in two parts, the first with so few bits that k * first is exact for every exponent k.
+LN2 = {
+    "f32": (0.693145751953125, 1.428606765330187045e-06),
+    "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+}
+_EXP = {  # (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2: relative error 2^-58 of exp (f64), 2^-28 (f32)
+    "f64": (
+        0.5000000000000013, 0.16666666666666696, 0.04166666666651523, 0.008333333333308893, 0.001388888894704652,
+        0.00019841269913895875, 2.480148992281653e-05, 2.7557219289884625e-06, 2.7631284402826105e-07,
+        2.5116948830767945e-08,
+    ),
+    "f32": (0.500000009142852, 0.16666518871410319, 0.04166621528942092, 0.008368883474645856, 0.0013949961443416273),
+}  # fmt: skip
+_EXPM1 = {  # the same with one degree more: relative error 2^-61 of r (f64), 2^-32 (f32)
+    "f64": (
+        0.5, 0.16666666666666677, 0.0416666666666667, 0.00833333333332162, 0.0013888888888866915,
+        0.00019841269886143508, 2.4801587360367373e-05, 2.7557244198236734e-06, 2.7557242937341473e-07,
+        2.510903895540209e-08, 2.0924386056837592e-09,
+    ),
+    "f32": (
+        0.5000000046530382, 0.16666666812739164, 0.04166635444015197, 0.008333274218510461, 0.001394101765134138,
+        0.00019913483366509633,
+    ),
+}  # fmt: skip
+_EXP2 = {  # (2^r - 1 - r ln 2) / r^2 on |r| <= 1/2
+    "f64": (
+        0.24022650695910133, 0.05550410866482168, 0.009618129107593548, 0.001333355814638937, 0.00015403530457842898,
+        1.5252733859856214e-05, 1.32154349227723e-06, 1.0178049114313271e-07, 7.073843556027879e-09,
+        4.4570419838571393e-10,
+    ),
+    "f32": (0.24022651134917272, 0.055503616667271986, 0.009618024955652522, 0.001339042793463252, 0.00015471249591773902),
+}  # fmt: skip
+_EXP_RANGE = {"f32": (-104.5, 89.5), "f64": (-746.0, 710.0)}  # beyond it the result is 0 or inf
+_EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
+
+
+def polynomial(x: ScalarValue, coefficients: tuple[float, ...]) -> ScalarValue:
+    """sum of coefficients[i] * x^i, Horner with fma: the fewest operations, where throughput decides and not latency."""
+    total: ScalarValue | float = coefficients[-1]
+    for c in coefficients[-2::-1]:
+        total = fma(x, total, c)
+    assert isinstance(total, ScalarValue)
+    return total
+
+
+def estrin(x: ScalarValue, coefficients: tuple[float, ...]) -> ScalarValue:
+    """The same sum by Estrin's scheme: a few more multiplications, but short chains."""
+    terms: list[ScalarValue] = []
+    for i in range(0, len(coefficients) - 1, 2):
+        terms.append(fma(x, coefficients[i + 1], coefficients[i]))
+    if len(coefficients) % 2:
+        terms.append(x.program.constant(coefficients[-1], x.type))
+    power = x
+    while len(terms) > 1:
+        power = power * power
+        paired = [fma(power, terms[i + 1], terms[i]) for i in range(0, len(terms) - 1, 2)]
+        terms = paired + terms[len(paired) * 2 :]
+    return terms[0]
+
+
+def clamp(x: ScalarValue, low: float, high: float) -> ScalarValue:
+    """x within [low, high]; nan stays nan."""
+    x = select(x < low, low, x)
+    return select(x > high, high, x)
+
+
+def nearest_integer(x: ScalarValue, factor: float) -> tuple[ScalarValue, ScalarValue]:
+    """k = x * factor rounded to an integer, as a float, and an integer whose low bits are k + 2 * bias.
+
+    Adding 1.5 * 2^mantissa rounds on every instruction set and leaves the integer in the low bits of the sum.
+    """
+    t = x.type
+    shift = 1.5 * 2.0 ** MANTISSA[t] + 2 * BIAS[t]
+    shifted = fma(x, factor, shift) if factor != 1.0 else x + shift
+    return shifted - shift, bitcast(shifted, BITS[t])
+
+
+def scales(bits: ScalarValue, t: str) -> tuple[ScalarValue, ScalarValue]:
+    """Two powers of two whose product is 2^k, each a normal number: one rounding, even where 2^k is no normal number."""
+    half = bits >> 1
+    return bitcast(half << MANTISSA[t], t), bitcast((bits - half) << MANTISSA[t], t)
+
+
+@scalar_function
+def exp(x: ScalarValue) -> ScalarValue:
+    """e^x. At most 1 ULP, subnormal results included. Cody and Waite's reduction, minimax polynomial."""
+    t = x.type
+    x = clamp(x, *_EXP_RANGE[t])
+    k, bits = nearest_integer(x, LOG2_E)
+    r = fma(-k, LN2[t][0], x)
+    r = fma(-k, LN2[t][1], r)
+    s = fma(r * r, polynomial(r, _EXP[t]), r)
+    first, second = scales(bits, t)
+    return fma(s, first, first) * second
+
+
+@scalar_function
+def exp2(x: ScalarValue) -> ScalarValue:
+    """2^x. At most 1 ULP, subnormal results included; exact for integers."""
+    t = x.type
+    x = clamp(x, *_EXP2_RANGE[t])
+    k, bits = nearest_integer(x, 1.0)
+    r = x - k
+    high, low = split_constant(t, "0.693147180559945309417232121458176568")
+    s = fma(r, high, r * fma(r, polynomial(r, _EXP2[t]), low))
+    first, second = scales(bits, t)
+    return fma(s, first, first) * second
+
+
+@scalar_function
+def expm1(x: ScalarValue) -> ScalarValue:
+    """e^x - 1 without cancellation near 0. At most 1 ULP."""
+    t = x.type
+    clamped = clamp(x, -40.0, {"f32": 89.0, "f64": 710.0}[t])  # not so high that 2^(k-1) overflows
+    k, bits = nearest_integer(clamped, LOG2_E)
+    a = fma(-k, LN2[t][0], clamped)
+    b = k * LN2[t][1]
+    r = a - b
+    correction = (a - r) - b
+    tail = fma(r * r, polynomial(r, _EXPM1[t]), correction)
+    # half = 2^(k-1) is a normal number for every k that occurs; (half - 1/2) + half*r as an exact sum head + error.
+    half = bitcast((bits - (BIAS[t] + 1)) << MANTISSA[t], t)
+    base, step = half - 0.5, half * r
+    head = base + step
+    error = step - (head - base)
+    result = fma(half, tail, error) + head
+    return select(fabs(x) < EPSILON[t] / 4, x, result + result)
+
+
+@scalar_function
+def sigmoid(x: ScalarValue) -> ScalarValue:
+    """1 / (1 + e^-x). At most 2 ULP, subnormal results included."""
+    e = exp(-fabs(x))
+    return select(x < 0.0, e, 1.0) / (e + 1.0)
+
+
+# Logarithms -----------------------------------------------------------------------------------------------------------
+
+_LOG = {  # (2 atanh(s) - 2 s) / s^3 in z = s^2, |s| <= 0.1716: error 2^-62 of log(1+f), f = 2s/(1-s) (f64)
+    "f64": (
+        0.6666666666666812, 0.39999999999003805, 0.2857142882069416, 0.22222191425478963, 0.18183902645371045,
+        0.15306038668628627, 0.1487102718151042,
+    ),
+}  # fmt: skip
+_LOG_F32 = (  # (log(1+f) - f + f^2/2) / f^3 on f in [sqrt(1/2)-1, sqrt(2)-1]: error 2^-30
+    0.3333331038723496, -0.2499998652616604, 0.20002230863839152, -0.1666926027389118, 0.1421857194498884,
+    -0.12384098160434932, 0.11873390488440792, -0.11791620728735668, 0.06916682845979134,
+)  # fmt: skip
+_SQRT_HALF = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
+_MANTISSA_MASK = {"f32": 0x007FFFFF, "f64": 0x000FFFFFFFFFFFFF}
+_TWO_TO_MANTISSA = {"f32": 0x4B000000, "f64": 0x4330000000000000}
+
+
+@functools.cache
+def split_constant(t: str, digits: str) -> tuple[float, float]:
+    """A constant with more digits than t holds, as the nearest number and the rest."""
+    value = Fraction(digits)
+    high = float(value)
+    if t == "f32":
+        high = struct.unpack("<f", struct.pack("<f", high))[0]
+    return high, float(value - Fraction(high))
+
+
+def log_reduction(x: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
+    """(k, f): x = 2^k * (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), k a float, f exact; x positive and finite."""
+    t = x.type
+    subnormal = x < SMALLEST_NORMAL[t]
+    lift = MANTISSA[t] + 1
+    bits = bitcast(select(subnormal, x * 2.0**lift, x), BITS[t])
+    offset = (BIAS[t] << MANTISSA[t]) - _SQRT_HALF[t]
+    moved = bits + offset
+    exponent = bitcast((moved >> MANTISSA[t]) | _TWO_TO_MANTISSA[t], t)
+    base = 2.0 ** MANTISSA[t] + BIAS[t]
+    k = exponent - select(subnormal, x.program.constant(base + lift, t), base)
+    return k, bitcast((moved & _MANTISSA_MASK[t]) + _SQRT_HALF[t], t) - 1.0
+
+
+def log_tail(f: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
+    """(h, tail): log(1 + f) = f - h + tail with h = f^2/2 rounded, and |tail| small."""
+    if f.type == "f32":
+        h = f * f * 0.5
+        return h, f * f * f * polynomial(f, _LOG_F32)
+    s = f / (f + 2.0)
+    z = s * s
+    h = f * f * 0.5
+    return h, s * fma(z, polynomial(z, _LOG["f64"]), h)
+
+
+def log_edges(x: ScalarValue, result: ScalarValue) -> ScalarValue:
+    """`result` for positive finite x, else -inf at 0, nan below, inf and nan as they are."""
+    outside = select(equal(x, 0.0), x.program.constant(-math.inf, x.type), math.nan)
+    return select(x > 0.0, select(x < math.inf, result, x), select(is_nan(x), x, outside))
+
+
+@scalar_function
+def log(x: ScalarValue) -> ScalarValue:
+    """Natural logarithm. At most 1 ULP. FDLIBM's e_log.c with an own minimax polynomial; f32 without a division."""
+    k, f = log_reduction(x)
+    h, tail = log_tail(f)
+    low = fma(k, LN2[x.type][1], tail)
+    return log_edges(x, fma(k, LN2[x.type][0], f - (h - low)))
+
+
+def _log_scaled(x: ScalarValue, inverse: str, unit: tuple[float, float]) -> ScalarValue:
+    """k * unit + log(1 + f) * inverse, the product carried in two parts. As FreeBSD's e_log2.c, with fma for splitting."""
+    t = x.type
+    k, f = log_reduction(x)
+    h, tail = log_tail(f)
+    high = f - h
+    low = (f - high) - h + tail
+    inverse_high, inverse_low = split_constant(t, inverse)
+    product = high * inverse_high
+    rest = fma(high, inverse_high, -product) + fma(high, inverse_low, low * inverse_high)
+    base = k * unit[0]
+    total = base + product
+    rest = rest + ((base - total) + product)
+    if unit[1]:
+        rest = fma(k, unit[1], rest)
+    return log_edges(x, total + rest)
+
+
+@scalar_function
+def log2(x: ScalarValue) -> ScalarValue:
+    """Logarithm to base 2. At most 1 ULP; exact for powers of two."""
+    return _log_scaled(x, "1.44269504088896340735992468100189214", (1.0, 0.0))
+
+
+@scalar_function
+def log10(x: ScalarValue) -> ScalarValue:
+    """Logarithm to base 10. At most 1 ULP."""
+    unit = {
+        "f32": (0.30102920532226562, 7.9034151667656262e-07),
+        "f64": (3.01029995663611771306e-01, 3.69423907715893078616e-13),
+    }[x.type]
+    return _log_scaled(x, "0.434294481903251827651128918916605082", unit)
+
+
+@scalar_function
+def log1p(x: ScalarValue) -> ScalarValue:
+    """log(1 + x) without cancellation near 0. At most 1 ULP. After FreeBSD's s_log1p.c.
+
+    The rounding error of 1 + x enters as error / (1 + f), for which a cubic is enough: it is below the last bit.
+    """
+    t = x.type
+    u = x + 1.0
+    k, f = log_reduction(u)
+    near = equal(k, 0.0)
+    larger = select(x > 1.0, x, 1.0)
+    lost = select(x > 1.0, 1.0, x) - (u - larger)
+    f = select(near, x, f)
+    # 2^-k * lost, where k is at least -53 and at most 1024: beyond the mantissa's width `lost` no longer counts.
+    exponent = (convert_exponent(k, t)) << MANTISSA[t]
+    inverse = polynomial(f, (0.99832, -1.00695, 1.11344, -0.94188))
+    correction = select(near, 0.0, lost * bitcast(exponent, t) * inverse)
+    h, tail = log_tail(f)
+    low = fma(k, LN2[t][1], tail + correction)
+    result = log_edges(u, fma(k, LN2[t][0], f - (h - low)))
+    return select(fabs(x) < EPSILON[t] / 4, x, result)
+
+
+def convert_exponent(k: ScalarValue, t: str) -> ScalarValue:
+    """The biased exponent field of 2^-k, held within the normal numbers."""
+    limited = select(k > float(BIAS[t] - 1), float(BIAS[t] - 1), k)
+    shift = 1.5 * 2.0 ** MANTISSA[t] + BIAS[t]
+    return bitcast(shift - limited, BITS[t])
+
+
+@scalar_function
+def logaddexp(a: ScalarValue, b: ScalarValue) -> ScalarValue:
+    """log(e^a + e^b) without overflow. As numpy.logaddexp, equal infinities included."""
+    return _logaddexp(a, b, exp, log1p, math.log(2.0))
+
+
+@scalar_function
+def logaddexp2(a: ScalarValue, b: ScalarValue) -> ScalarValue:
+    """log2(2^a + 2^b) without overflow. As numpy.logaddexp2."""
+    return _logaddexp(a, b, exp2, lambda x: log1p(x) * LOG2_E, 1.0)
+
+
+def _logaddexp(a, b, power, log_of_one_plus, log_of_two):  # type: ignore[no-untyped-def]
+    difference = a - b
+    larger = select(difference > 0.0, a, b)
+    result = larger + log_of_one_plus(power(-fabs(difference)))
+    return select(equal(a, b), a + log_of_two, select(is_nan(difference), difference, result))
