@@ -1,0 +1,140 @@
+"""Conversion between dtypes, and between complex numbers and their parts.
+
+A float that an integer cannot hold gives what NumPy gives on x86-64: the conversion instruction's MIN, cut to the
+width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jitensor import scalar
+from jitensor.errors import DTypeError
+from jitensor.ir import types
+from jitensor.ir.types import DType
+from jitensor.ops.base import elementwise, to_real
+from jitensor.ops.comparison import truth
+from jitensor.scalar.program import FLOATS
+
+_FLOAT_OF = {"float16": "f32", "complex64": "f32", "complex128": "f64"}
+
+
+def _machine_type(dtype: DType) -> str:
+    """The scalar program's type for a dtype's real numbers."""
+    return "i1" if dtype.kind == "b" else _FLOAT_OF.get(dtype.name, dtype.short)
+
+
+def _cast(x: Any, dtype: DType) -> Any:
+    if dtype.kind == "b":
+        return truth(x)
+    if not isinstance(x, scalar.ScalarValue):
+        if dtype.kind != "c":
+            return _cast(x.real, dtype)
+        return _complex(*[scalar.convert(part, _machine_type(dtype)) for part in (x.real, x.imag)])
+    target = _machine_type(dtype)
+    if dtype.kind in "iu" and x.type in FLOATS:
+        return _float_to_integer(x, target)
+    if dtype is types.float16 and x.type == "f64":
+        return _round_to_odd(x)
+    if dtype.kind == "c":
+        real = scalar.convert(x, target)
+        return _complex(real, real.program.constant(0.0, target))
+    return scalar.convert(x, target)
+
+
+def _complex(real: Any, imag: Any) -> Any:
+    return scalar.complex.ComplexValue(real, imag)
+
+
+def _float_to_integer(x: Any, target: str) -> Any:
+    """Truncation. int32 and narrower go through int32, uint32 and int64 through int64, as x86-64 compilers do; a float
+    out of that range, or nan, gives its MIN. uint64 takes what is at least 2**63 off first."""
+    if target == "u64":
+        high = ~(x < 2.0**63)  # nan too
+        low = _truncate(scalar.select(high, x - 2.0**63, x), "i64")
+        top = scalar.select(high, x.program.constant(-(2**63), "i64"), 0)
+        return scalar.bitcast(low ^ top, "u64")
+    through = "i64" if target in ("i64", "u32") else "i32"
+    return scalar.convert(_truncate(x, through), target)
+
+
+def _truncate(x: Any, target: str) -> Any:
+    """The instruction cvttsd2si: MIN for nan and whatever does not fit."""
+    bound = 2.0 ** (int(target[1:]) - 1)
+    fits = (x >= -bound) & (x < bound)
+    if x.type == "f64" and target == "i32":
+        fits = (x > -bound - 1.0) & (x < bound)
+    whole = scalar.convert(scalar.select(fits, x, 0.0), target)
+    return scalar.select(fits, whole, -int(bound))
+
+
+def _round_to_odd(x: Any) -> Any:
+    """float64 to float32 so that rounding on to float16 gives what one rounding would: inexact results are made odd."""
+    near = scalar.convert(x, "f32")
+    back = scalar.convert(near, "f64")
+    bits = scalar.bitcast(near, "u32")
+    inexact = scalar.not_equal(back, x) & ~scalar.is_nan(x) & scalar.equal(bits & 1, 0)
+    toward_zero = scalar.fabs(back) > scalar.fabs(x)
+    odd = scalar.select(toward_zero, bits - 1, bits + 1)
+    return scalar.bitcast(scalar.select(inexact, odd, bits), "f32")
+
+
+def _numpy_cast(x: Any, dtype: DType) -> Any:
+    x = np.asarray(x)
+    if x.dtype.kind == "c" and dtype.kind not in "cb":
+        x = x.real
+    if x.dtype.kind == "f" and dtype is types.uint32:
+        x = x.astype(np.int64)  # NumPy's vector and scalar loops differ out of range; this is the scalar one
+    return x.astype(dtype.numpy)
+
+
+cast = elementwise(
+    "cast",
+    scalar=_cast,
+    numpy=_numpy_cast,
+    rule=lambda x, dtype: dtype,
+    tf=("cast",),
+    doc="The value as `dtype`; a complex number loses its imaginary part. Mirrors numpy.ndarray.astype.",
+)
+real = elementwise(
+    "real",
+    scalar=lambda a: a if isinstance(a, scalar.ScalarValue) else a.real,
+    numpy=lambda a: np.real(a),
+    result=to_real,
+    tf=("math.real",),
+    doc="Real part. Mirrors numpy.real.",
+)
+imag = elementwise(
+    "imag",
+    scalar=lambda a: a.program.constant(0, a.type) if isinstance(a, scalar.ScalarValue) else a.imag,
+    numpy=lambda a: np.imag(a),
+    result=to_real,
+    tf=("math.imag",),
+    doc="Imaginary part; of a real number 0. Mirrors numpy.imag.",
+)
+
+
+def _complex_of(a: DType, b: DType) -> DType:
+    if a is not b or a not in (types.float32, types.float64):
+        raise DTypeError(f"complex: parts are {a.name} and {b.name}; needed two float32 or two float64")
+    return types.complex64 if a is types.float32 else types.complex128
+
+
+def _numpy_complex(a: Any, b: Any) -> Any:
+    a, b = np.broadcast_arrays(a, b)
+    result = np.empty(a.shape, np.complex64 if a.dtype == np.float32 else np.complex128)
+    result.real, result.imag = a, b
+    return result
+
+
+make_complex = elementwise(
+    "complex",
+    scalar=_complex,
+    numpy=_numpy_complex,
+    rule=_complex_of,
+    arity=2,
+    tf=("complex", "dtypes.complex"),
+    doc="The complex number of a real and an imaginary part. Mirrors tf.complex.",
+)

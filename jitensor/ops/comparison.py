@@ -1,0 +1,198 @@
+"""Comparisons, truth and logic: results are bool. Also `where`, which chooses by one.
+
+Complex numbers are ordered by real part, then imaginary part, as in NumPy. A signed and an unsigned 64-bit integer
+compare by value, exactly: the one place where a ufunc loop has operands of two dtypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jitensor import scalar
+from jitensor.errors import DTypeError
+from jitensor.ir import types
+from jitensor.ir.types import DType
+from jitensor.ops.base import Interval, elementwise, to_bool
+
+
+def _comparison(name: str, numpy: Any, real: Callable[[Any, Any], Any], tf: tuple[str, ...], doc: str) -> Any:
+    """real: the comparison of two machine numbers."""
+
+    def build(a: Any, b: Any) -> Any:
+        if not isinstance(a, scalar.ScalarValue):
+            return getattr(scalar.complex, name)(a, b)
+        if a.type != b.type:
+            return _mixed(a, b, name, real)
+        return real(a, b)
+
+    def rule(a: DType, b: DType) -> DType:
+        if a is not b and {a, b} != {types.int64, types.uint64}:
+            raise DTypeError(f"{name}: operands are {a.name}, {b.name}; needed one dtype")
+        return types.bool_
+
+    few_values = (Interval(-3.0, 3.0), Interval(-3.0, 3.0))  # so that equal pairs come up
+    return elementwise(name, scalar=build, numpy=numpy, arity=2, rule=rule, samples=few_values, tf=tf, doc=doc)
+
+
+def _mixed(a: Any, b: Any, name: str, real: Callable[[Any, Any], Any]) -> Any:
+    """int64 against uint64: where the signed one is negative it is the smaller, else both compare as unsigned."""
+    signed = a if a.type == "i64" else b
+    negative = signed < 0
+    outcome = {"not_equal": True, "equal": False}.get(name, (name in ("less", "less_equal")) == (signed is a))
+    as_unsigned = real(scalar.convert(a, "u64"), scalar.convert(b, "u64"))
+    return as_unsigned | negative if outcome else as_unsigned & ~negative
+
+
+equal = _comparison("equal", np.equal, scalar.equal, ("equal", "math.equal"), "True where equal. Mirrors numpy.equal.")
+not_equal = _comparison(
+    "not_equal",
+    np.not_equal,
+    scalar.not_equal,
+    ("not_equal", "math.not_equal"),
+    "True where different, nan included. Mirrors numpy.not_equal.",
+)
+less = _comparison("less", np.less, lambda a, b: a < b, ("less", "math.less"), "True where a < b. Mirrors numpy.less.")
+less_equal = _comparison(
+    "less_equal",
+    np.less_equal,
+    lambda a, b: a <= b,
+    ("less_equal", "math.less_equal"),
+    "True where a <= b. Mirrors numpy.less_equal.",
+)
+greater = _comparison(
+    "greater",
+    np.greater,
+    lambda a, b: a > b,
+    ("greater", "math.greater"),
+    "True where a > b. Mirrors numpy.greater.",
+)
+greater_equal = _comparison(
+    "greater_equal",
+    np.greater_equal,
+    lambda a, b: a >= b,
+    ("greater_equal", "math.greater_equal"),
+    "True where a >= b. Mirrors numpy.greater_equal.",
+)
+
+
+# Logic ----------------------------------------------------------------------------------------------------------------
+
+
+def truth(a: Any) -> Any:
+    """True where the value is not 0; nan is true."""
+    if not isinstance(a, scalar.ScalarValue):
+        return scalar.not_equal(a.real, 0.0) | scalar.not_equal(a.imag, 0.0)
+    return a if a.type == "i1" else scalar.not_equal(a, 0)
+
+
+logical_and = elementwise(
+    "logical_and",
+    scalar=lambda a, b: truth(a) & truth(b),
+    numpy=np.logical_and,
+    arity=2,
+    result=to_bool,
+    tf=("logical_and", "math.logical_and"),
+    doc="True where both are not 0. Mirrors numpy.logical_and.",
+)
+logical_or = elementwise(
+    "logical_or",
+    scalar=lambda a, b: truth(a) | truth(b),
+    numpy=np.logical_or,
+    arity=2,
+    result=to_bool,
+    tf=("logical_or", "math.logical_or"),
+    doc="True where one is not 0. Mirrors numpy.logical_or.",
+)
+logical_xor = elementwise(
+    "logical_xor",
+    scalar=lambda a, b: truth(a) ^ truth(b),
+    numpy=np.logical_xor,
+    arity=2,
+    result=to_bool,
+    tf=("math.logical_xor",),
+    doc="True where exactly one is not 0. Mirrors numpy.logical_xor.",
+)
+logical_not = elementwise(
+    "logical_not",
+    scalar=lambda a: ~truth(a),
+    numpy=np.logical_not,
+    result=to_bool,
+    tf=("logical_not", "math.logical_not"),
+    doc="True where 0. Mirrors numpy.logical_not.",
+)
+
+
+# Tests of one value ---------------------------------------------------------------------------------------------------
+
+
+def _test(real: Callable[[Any], Any], join: Callable[[Any, Any], Any], otherwise: bool) -> Callable[[Any], Any]:
+    """A test of floats, joined over real and imaginary part; integers and bool answer `otherwise`."""
+
+    def build(a: Any) -> Any:
+        if not isinstance(a, scalar.ScalarValue):
+            return join(real(a.real), real(a.imag))
+        return real(a) if a.type in ("f32", "f64") else a.program.constant(otherwise, "i1")
+
+    return build
+
+
+_INFINITY = float("inf")
+isnan = elementwise(
+    "isnan",
+    scalar=_test(scalar.is_nan, lambda a, b: a | b, False),
+    numpy=np.isnan,
+    result=to_bool,
+    tf=("math.is_nan",),
+    doc="True where nan. Mirrors numpy.isnan.",
+)
+isinf = elementwise(
+    "isinf",
+    scalar=_test(lambda a: scalar.equal(scalar.fabs(a), _INFINITY), lambda a, b: a | b, False),
+    numpy=np.isinf,
+    result=to_bool,
+    tf=("math.is_inf",),
+    doc="True where infinite. Mirrors numpy.isinf.",
+)
+isfinite = elementwise(
+    "isfinite",
+    scalar=_test(lambda a: scalar.fabs(a) < _INFINITY, lambda a, b: a & b, True),
+    numpy=np.isfinite,
+    result=to_bool,
+    tf=("math.is_finite",),
+    doc="True where neither nan nor infinite. Mirrors numpy.isfinite.",
+)
+signbit = elementwise(
+    "signbit",
+    scalar=lambda a: scalar.bitcast(a, {"f32": "i32", "f64": "i64"}[a.type]) < 0,
+    numpy=np.signbit,
+    kinds="f",
+    result=to_bool,
+    doc="True where the sign bit is set, -0.0 and -nan included. Mirrors numpy.signbit.",
+)
+
+
+def _where_rule(condition: DType, a: DType, b: DType) -> DType:
+    if condition is not types.bool_:
+        raise DTypeError(f"where: the condition is {condition.name}; needed bool")
+    if a is not b:
+        raise DTypeError(f"where: choices are {a.name} and {b.name}; needed one dtype")
+    return a
+
+
+def _select(condition: Any, a: Any, b: Any) -> Any:
+    if isinstance(a, scalar.ScalarValue):
+        return scalar.select(condition, a, b)
+    return scalar.complex.select(condition, a, b)
+
+
+where = elementwise(
+    "where",
+    scalar=_select,
+    numpy=lambda condition, a, b: np.where(condition, a, b),
+    rule=_where_rule,
+    samples=(Interval(0.0, 1.0), Interval(-10.0, 10.0), Interval(-10.0, 10.0)),
+    doc="The second operand where the condition holds, else the third. Mirrors numpy.where.",
+)

@@ -1,0 +1,70 @@
+"""Rounding to whole numbers, and the split of a float into whole and fraction. Integers round to themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jitensor import scalar
+from jitensor.ops.base import elementwise
+
+
+def _whole(name: str) -> Any:
+    def build(a: Any) -> Any:
+        return getattr(scalar, name)(a) if a.type in ("f32", "f64") else a
+
+    return build
+
+
+floor = elementwise(
+    "floor",
+    scalar=_whole("floor"),
+    numpy=np.floor,
+    kinds="biuf",
+    tf=("floor", "math.floor"),
+    doc="The largest whole number not above the value. Mirrors numpy.floor.",
+)
+ceil = elementwise(
+    "ceil",
+    scalar=_whole("ceil"),
+    numpy=np.ceil,
+    kinds="biuf",
+    tf=("math.ceil",),
+    doc="The smallest whole number not below the value. Mirrors numpy.ceil.",
+)
+trunc = elementwise(
+    "trunc",
+    scalar=_whole("trunc"),
+    numpy=np.trunc,
+    kinds="biuf",
+    doc="The whole number next to the value toward 0. Mirrors numpy.trunc.",
+)
+rint = elementwise(
+    "rint",
+    scalar=lambda a: scalar.rint(a) if isinstance(a, scalar.ScalarValue) else a.map(scalar.rint),
+    numpy=np.rint,
+    kinds="fc",
+    tf=("round", "math.round", "math.rint"),
+    doc="The nearest whole number, ties to even. Mirrors numpy.rint.",
+)
+modf_fraction = elementwise(
+    "modf_fraction",
+    scalar=lambda a: _fraction(a),
+    numpy=lambda a: np.modf(a)[0],
+    kinds="f",
+    cost=5,
+    doc="The fraction, with the value's sign: the first result of numpy.modf.",
+)
+modf_integral = elementwise(
+    "modf_integral",
+    scalar=scalar.trunc,
+    numpy=lambda a: np.modf(a)[1],
+    kinds="f",
+    doc="The whole part, with the value's sign: the second result of numpy.modf.",
+)
+
+
+def _fraction(a: Any) -> Any:
+    infinite = scalar.equal(scalar.fabs(a), float("inf"))
+    return scalar.copysign(scalar.select(infinite, 0.0, a - scalar.trunc(a)), a)
