@@ -68,21 +68,6 @@ def polynomial(x: ScalarValue, coefficients: tuple[float, ...]) -> ScalarValue:
     return total
 
 
-def estrin(x: ScalarValue, coefficients: tuple[float, ...]) -> ScalarValue:
-    """The same sum by Estrin's scheme: a few more multiplications, but short chains."""
-    terms: list[ScalarValue] = []
-    for i in range(0, len(coefficients) - 1, 2):
-        terms.append(fma(x, coefficients[i + 1], coefficients[i]))
-    if len(coefficients) % 2:
-        terms.append(x.program.constant(coefficients[-1], x.type))
-    power = x
-    while len(terms) > 1:
-        power = power * power
-        paired = [fma(power, terms[i + 1], terms[i]) for i in range(0, len(terms) - 1, 2)]
-        terms = paired + terms[len(paired) * 2 :]
-    return terms[0]
-
-
 def clamp(x: ScalarValue, low: float, high: float) -> ScalarValue:
     """x within [low, high]; nan stays nan."""
     x = select(x < low, low, x)
@@ -212,9 +197,9 @@ def log_tail(f: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
 
 
 def log_edges(x: ScalarValue, result: ScalarValue) -> ScalarValue:
-    """`result` for positive finite x, else -inf at 0, nan below, inf and nan as they are."""
+    """`result` for positive finite x, else -inf at 0, nan below, and inf or nan as they are."""
     outside = select(equal(x, 0.0), x.program.constant(-math.inf, x.type), math.nan)
-    return select(x > 0.0, select(x < math.inf, result, x), select(is_nan(x), x, outside))
+    return select(x > 0.0, select(x < math.inf, result, x), outside)
 
 
 @scalar_function
