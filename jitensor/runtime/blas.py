@@ -25,8 +25,7 @@ def matmul(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], out: np.ndarray[Any
     """Return `out` holding the matrix product of a: [..., m, k] and b: [..., k, n], of one dtype. Counts one call.
 
     out: [..., m, n], overlapping neither input. Mirrors numpy.matmul, which sends float and complex products to BLAS
-    and
-    has loops of its own for the rest. Raises ValueError where NumPy does.
+    and has loops of its own for the rest. Raises ValueError where NumPy does.
     """
     tally.library_calls += 1
     return np.matmul(a, b, out=out)

@@ -81,13 +81,15 @@ class DiskCache:
         if len(content) > self.limit:
             return False
         try:
-            _make_own_folder(self.folder)
-            _make_own_folder(self.kernels)
-            if not self._is_safe():
-                return False
+            for folder in (self.folder, self.kernels):
+                _make_own_folder(folder)
+                if not self._is_safe():
+                    return False
             _write_and_rename(self._path(key), content)
             self._bound(len(content))
             return True
+        except FileNotFoundError:
+            return False  # the folder was removed under us
         except OSError as error:
             _report(f"cannot write to {self.kernels}: {error}.")
             return False
@@ -100,8 +102,7 @@ class DiskCache:
         """Remove every entry, and return how many there were."""
         if not self._is_safe():
             return 0
-        for partial in self._scan(PARTIAL):
-            _remove(partial.path)
+        self._remove_old_partials()
         return sum(_remove(entry.path) for entry in self.entries())
 
     def why_unsafe(self) -> str | None:
@@ -146,6 +147,10 @@ class DiskCache:
                     break
                 _remove(entry.path)
                 self._estimate -= entry.size
+        self._remove_old_partials()
+
+    def _remove_old_partials(self) -> None:
+        """Remove what writers that died left; a young one may still be renamed."""
         for partial in self._scan(PARTIAL):
             if time.time() - partial.used > PARTIAL_LIFE_SECONDS:
                 _remove(partial.path)
