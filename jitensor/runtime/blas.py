@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from pathlib import Path
+import glob
+import os
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,10 @@ def library_path() -> str | None:
 
 @functools.cache
 def _numpy_openblas() -> ctypes.CDLL | None:
-    package = Path(np.__file__).parent
-    folders = (package.with_name("numpy.libs"), package / ".dylibs")
-    files = [file for folder in folders for file in sorted(folder.glob("*openblas64*"))]
+    package = os.path.dirname(np.__file__)
+    folders = (package + ".libs", os.path.join(package, ".dylibs"))
+    files = [file for folder in folders for file in sorted(glob.glob(os.path.join(folder, "*openblas64*")))]
     try:
-        return ctypes.CDLL(str(files[0])) if files else None
+        return ctypes.CDLL(files[0]) if files else None
     except OSError:
         return None

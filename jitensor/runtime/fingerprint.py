@@ -13,11 +13,11 @@ import importlib.util
 import os
 import re
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 from jitensor import settings
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WRITERS = ("codegen", "scalar", "runtime/compiler.py", "runtime/njit.py", "runtime/fingerprint.py")
 NUMBA_VARIABLES = (
     "NUMBA_CPU_NAME",
@@ -76,12 +76,21 @@ def cpu_features() -> str:
 def writers_hash() -> str:
     """Return the sha256 of the source of everything that turns a kernel into code."""
     digest = hashlib.sha256()
-    for root in WRITERS:
-        path = PACKAGE / root
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"\n# {file.relative_to(PACKAGE)}\n".encode())
-            digest.update(file.read_bytes())
+    for name in sorted(name for root in WRITERS for name in _sources(root)):
+        with open(os.path.join(PACKAGE, name), "rb") as file:
+            digest.update(f"\n# {name}\n".encode())
+            digest.update(file.read())
     return digest.hexdigest()
+
+
+def _sources(root: str) -> Iterator[str]:
+    """Yield the Python files of `root`, a file or folder below the package."""
+    if root.endswith(".py"):
+        yield root
+    for folder, _, files in os.walk(os.path.join(PACKAGE, root)):
+        for file in files:
+            if file.endswith(".py"):
+                yield os.path.relpath(os.path.join(folder, file), PACKAGE)
 
 
 @functools.cache
@@ -92,9 +101,10 @@ def numba_version() -> str:
         return str(imported.__version__)
     found = importlib.util.find_spec("numba")
     for folder in (found.submodule_search_locations or ()) if found is not None else ():
-        file = Path(folder) / "_version.py"
-        if file.is_file():
-            version = re.search(r"""["']?version["']?\s*[:=]\s*["']([^"']+)["']""", file.read_text(encoding="utf-8"))
+        path = os.path.join(folder, "_version.py")
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8") as file:
+                version = re.search(r"""["']?version["']?\s*[:=]\s*["']([^"']+)["']""", file.read())
             if version:
                 return version[1]
     return "unknown"
