@@ -440,6 +440,17 @@ def test_a_forked_child_compiles_on_its_own():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.parametrize(("backend", "stage", "kind"), [("llvm", "llvm", "ll"), ("njit", "source", "py")])
+def test_texts_are_dumped_and_printed_when_asked_for(backend, stage, kind, tmp_path, capsys):
+    with settings.override(dump=tmp_path / "dump", debug=stage):
+        kernel = load_either(backend, "k_shown")
+    assert kernel.source() in (tmp_path / "dump" / f"k_shown.{kind}").read_text()
+    assert (tmp_path / "dump" / "k_shown.s").read_text() == kernel.assembly()
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"[{stage}] symbol=k_shown text=")
+    assert kernel.source() in printed
+
+
 def test_compiling_is_an_event():
     with events.collect() as gathered:
         compiler.load_kernel(llvm_map("k_event"), "k_event")

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from jitensor import events
+from jitensor import events, settings
 from jitensor.errors import CompileError
 from jitensor.runtime import disk, loader
 from jitensor.runtime.counters import tally
@@ -163,6 +163,8 @@ def _make(
         code = compiled = build(entry)
         tally.kernels_compiled += 1
         _to_disk(key, compiled)
+        if settings.active().dump is not None:
+            events.dump(symbol, "s", str(compiled.library.get_asm_str()))
     seconds = time.perf_counter() - start
     kernel = CompiledKernel(key, symbol, text, code, origin, seconds, lambda: build(entry), make_source)
     if events.wanted("compile"):
@@ -212,6 +214,7 @@ def compile_llvm(text: str, symbol: str, entry: str) -> Compiled:
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
 
+    show_text("llvm", symbol, "ll", text)
     with global_compiler_lock:
         # This codegen alone does not load Numba's typing registries, which cost 250 ms.
         library = cpu_target.target_context.codegen().create_library(entry)
@@ -227,6 +230,13 @@ def compile_llvm(text: str, symbol: str, entry: str) -> Compiled:
         library.add_llvm_module(module)
         library.finalize()
         return Compiled(library, entry)
+
+
+def show_text(stage: str, symbol: str, kind: str, text: str) -> None:
+    """Emit a kernel's text as an event of `stage`, and write it to the dump folder as `<symbol>.<kind>`."""
+    if events.wanted(stage):
+        events.emit(stage, symbol=symbol, text=text)
+    events.dump(symbol, kind, text)
 
 
 def _require_callees(module: Any, symbol: str) -> None:

@@ -24,7 +24,7 @@ from types import CodeType
 from typing import Any
 
 from jitensor.errors import CompileError
-from jitensor.runtime.compiler import Compiled, CompiledKernel, obtain
+from jitensor.runtime.compiler import Compiled, CompiledKernel, obtain, show_text
 from jitensor.runtime.fingerprint import kernel_key
 
 _serial = itertools.count()
@@ -59,6 +59,7 @@ def compile_source(source: str, symbol: str, prelude: str = "") -> Compiled:
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.errors import NumbaError
 
+    show_text("source", symbol, "py", f"{prelude}\n{source}")
     with global_compiler_lock:
         dispatcher = define(source, symbol, prelude)
         callback: Any = CFunc(dispatcher.py_func, _signature(), locals={}, options=dict(dispatcher.targetoptions))
