@@ -188,9 +188,8 @@ def test_a_full_or_read_only_disk_is_a_warning_and_leaves_no_partial_file(cache,
     assert "JITENSOR_CACHE=off" in message
 
 
+@posix_only
 def test_a_write_that_stops_halfway_leaves_nothing(cache):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
     os.makedirs(cache.kernels, mode=0o700)
     limited = textwrap.dedent(f"""
         import resource, signal
@@ -204,13 +203,27 @@ def test_a_write_that_stops_halfway_leaves_nothing(cache):
     assert os.listdir(cache.kernels) == []
 
 
-@posix_only
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_still_serves(cache):
+def test_a_read_only_folder_still_serves(cache, caplog, monkeypatch):
     cache.store(KEY, FINGERPRINT, PAYLOAD)
-    os.chmod(cache.kernels, 0o500)
+    really_open = os.open
+
+    def open_for_reading(path, flags, *mode, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return really_open(path, flags, *mode, **options)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # Permissions would not stop root, so the system calls say what a read-only disk says.
+    monkeypatch.setattr(os, "open", open_for_reading)
+    for name in ("utime", "unlink", "replace", "mkdir"):
+        monkeypatch.setattr(os, name, refuse)
     assert cache.load(KEY, FINGERPRINT) == PAYLOAD
+    assert warnings_in(caplog) == []
     assert not cache.store("cd" * 32, FINGERPRINT, PAYLOAD)
+    assert cache.load("cd" * 32, FINGERPRINT) is None
+    assert len(warnings_in(caplog)) == 1
 
 
 def test_a_file_in_the_folder_s_place_is_a_miss(tmp_path, caplog, monkeypatch):
