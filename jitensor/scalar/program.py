@@ -223,9 +223,9 @@ class ScalarProgram:
         self.instructions.append(Instruction(op, type, args, attr, self.contract and op in CONTRACTED))
         return value
 
-    def slow_if(self, condition: ScalarValue) -> None:
-        """The fast form is wrong where `condition` (i1) holds. A no-op in an exact program."""
-        if not self.exact:
+    def slow_if(self, condition: ScalarValue | None) -> None:
+        """The fast form is wrong where `condition` (i1) holds, None for nowhere. A no-op in an exact program."""
+        if not self.exact and condition is not None:
             self.slow.append(condition)
 
     def text(self) -> str:
@@ -289,13 +289,13 @@ def _outlined(
 
 
 def scalar_function(
-    build: Callable[..., ScalarValue] | None = None, *, slow: Callable[..., ScalarValue] | None = None
+    build: Callable[..., ScalarValue] | None = None, *, slow: Callable[..., ScalarValue | None] | None = None
 ) -> Callable[..., Any]:
     """Marks a builder of several instructions, which gives one value. It runs with `contract` off.
 
     Operands come first and are values, or Python numbers which take the first value's type; strings may follow (types
-    and other choices made at build time). `slow(*operands)` gives the condition (i1) under which the fast form is wrong:
-    it is recorded where the function is applied, and in an exact program `build` itself (which asks `x.program.exact`)
+    and other choices made at build time). `slow(*operands)` gives the condition (i1) under which the fast form is wrong, or
+    None: it is recorded where the function is applied, and in an exact program `build` itself (which asks `x.program.exact`)
     records the right form. Under `outline` the application is one `invoke`, unless `build` applies functions whose
     `slow` conditions the `invoke` would hide.
     """
