@@ -4,10 +4,10 @@ Owns the table of the kernels of this process, the counting of compiled, loaded 
 not know what a kernel computes or who wrote its text. Numba is imported when the first kernel is compiled, llvmlite
 when the first is loaded.
 
-    kernel = load_kernel(llvm_text, "k_3f9a")     # llvm_text defines @k_3f9a with KERNEL_SIGNATURE
+    kernel = load_kernel(llvm_text, "k_3f9a")     # llvm_text defines @k_3f9a
     kernel.address, kernel.origin, kernel.seconds
 
-A kernel's calling convention, whichever writer made it (KERNEL_SIGNATURE in C):
+A kernel's calling convention, whichever writer made it:
 
     int64_t kernel(char **buffers, int64_t *ints, char *scalars /* 8-byte slots */, int64_t begin, int64_t end)
 """
@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jitensor import events, settings
 from jitensor.errors import CompileError
@@ -27,7 +27,6 @@ from jitensor.runtime import disk, loader
 from jitensor.runtime.counters import tally
 from jitensor.runtime.fingerprint import fingerprint, kernel_key
 
-KERNEL_SIGNATURE = "i64 (ptr %buffers, ptr %ints, ptr %scalars, i64 %begin, i64 %end)"
 TextMaker = Callable[[], str]
 
 
@@ -54,6 +53,33 @@ class Compiled:
         return bytes(self.library.serialize_using_object_code()[2][0])
 
 
+def _nothing() -> None:
+    pass
+
+
+class Recipe(NamedTuple):
+    """How to obtain one kernel: its key, its symbol, the text that the key was made from, and how to compile it.
+
+    build: compiles, given the symbol that object code is to use. make_source: makes the text that is compiled, where
+    that is not `text`. before_load: what object code from disk needs of this process.
+    """
+
+    key: str
+    symbol: str
+    text: str
+    build: Callable[[str], Compiled]
+    make_source: TextMaker | None = None
+    before_load: Callable[[], None] = _nothing
+
+    def entry(self) -> str:
+        """Return the symbol in object code: unique per key, since one engine holds all of a process's kernels."""
+        return f"{self.symbol}_{self.key[:16]}"
+
+    def source(self) -> str:
+        """Return the text that is compiled."""
+        return self.make_source() if self.make_source is not None else self.text
+
+
 class CompiledKernel:
     """A kernel that can be called at `address`.
 
@@ -61,35 +87,25 @@ class CompiledKernel:
     what that took. The code lives as long as this object.
     """
 
-    __slots__ = ("_code", "_inspect", "_make_llvm", "address", "key", "origin", "seconds", "symbol", "text")
+    __slots__ = ("_code", "_inspected", "_recipe", "address", "key", "origin", "seconds", "symbol", "text")
 
-    def __init__(
-        self,
-        key: str,
-        symbol: str,
-        text: str,
-        code: Code,
-        origin: str,
-        seconds: float,
-        inspect: Callable[[], Compiled],
-        make_llvm: TextMaker | None,
-    ) -> None:
-        self.key = key
-        self.symbol = symbol
-        self.text = text
+    def __init__(self, recipe: Recipe, code: Code, origin: str, seconds: float) -> None:
+        self.key = recipe.key
+        self.symbol = recipe.symbol
+        self.text = recipe.text
         self.address = code.address
         self.origin = origin
         self.seconds = seconds
+        self._recipe = recipe
         self._code = code
-        self._inspect = inspect
-        self._make_llvm = make_llvm
+        self._inspected = code if isinstance(code, Compiled) else None
 
     def __repr__(self) -> str:
         return f"<CompiledKernel {self.symbol} {self.origin} in {self.seconds * 1e3:.1f} ms>"
 
     def source(self) -> str:
         """Return the text that was compiled: LLVM IR, or Python source for the @njit writer."""
-        return self._make_llvm() if self._make_llvm is not None else self.text
+        return self._recipe.source()
 
     def llvm(self) -> str:
         """Return the optimised LLVM IR. A kernel that came from disk is compiled for this, outside the counters."""
@@ -100,8 +116,9 @@ class CompiledKernel:
         return str(self._library().get_asm_str())
 
     def _library(self) -> Any:
-        compiled = self._code if isinstance(self._code, Compiled) else self._inspect()
-        return compiled.library
+        if self._inspected is None:
+            self._inspected = self._recipe.build(self._recipe.entry())
+        return self._inspected.library
 
 
 _kernels: dict[str, CompiledKernel] = {}
@@ -116,85 +133,65 @@ def load_kernel(text: str, symbol: str, *, make_source: TextMaker | None = None)
     compiled once. Raises CompileError.
     """
 
-    def llvm_text() -> str:
-        return make_source() if make_source is not None else text
+    def build(entry: str) -> Compiled:
+        return compile_llvm(recipe.source(), symbol, entry)
 
-    key = kernel_key(text, f"llvm {symbol}")
-    return obtain(key, symbol, text, lambda entry: compile_llvm(llvm_text(), symbol, entry), make_source)
+    recipe = Recipe(kernel_key(text, f"llvm {symbol}"), symbol, text, build, make_source)
+    return obtain(recipe)
 
 
-def obtain(
-    key: str,
-    symbol: str,
-    text: str,
-    build: Callable[[str], Compiled],
-    make_source: TextMaker | None = None,
-    *,
-    before_load: Callable[[], None] = lambda: None,
-) -> CompiledKernel:
-    """Return the kernel of `key`: of this process, else from disk, else what `build(entry symbol)` makes; count it."""
-    kernel = _kernels.get(key)
+def obtain(recipe: Recipe) -> CompiledKernel:
+    """Return the kernel of `recipe`: this process's, else from disk, else compiled; counts which."""
+    kernel = _kernels.get(recipe.key)
     if kernel is None:
-        with _turn(key):
-            kernel = _kernels.get(key)
+        with _turn(recipe.key):
+            kernel = _kernels.get(recipe.key)
             if kernel is None:
-                kernel = _kernels[key] = _make(key, symbol, text, build, make_source, before_load)
+                kernel = _kernels[recipe.key] = _make(recipe)
                 return kernel
     tally.kernels_reused += 1
     return kernel
 
 
-def _make(
-    key: str,
-    symbol: str,
-    text: str,
-    build: Callable[[str], Compiled],
-    make_source: TextMaker | None,
-    before_load: Callable[[], None],
-) -> CompiledKernel:
+def _make(recipe: Recipe) -> CompiledKernel:
     start = time.perf_counter()
-    entry = entry_symbol(key, symbol)
-    code: Code | None = _from_disk(key, before_load)
+    code: Code | None = _from_disk(recipe)
     if code is not None:
         origin = "loaded"
         tally.kernels_loaded += 1
     else:
         origin = "compiled"
-        code = compiled = build(entry)
+        code = _compile(recipe)
         tally.kernels_compiled += 1
-        _to_disk(key, compiled)
-        if settings.active().dump is not None:
-            events.dump(symbol, "s", str(compiled.library.get_asm_str()))
     seconds = time.perf_counter() - start
-    kernel = CompiledKernel(key, symbol, text, code, origin, seconds, lambda: build(entry), make_source)
     if events.wanted("compile"):
-        events.emit("compile", symbol=symbol, origin=origin, seconds=seconds)
-    return kernel
+        events.emit("compile", symbol=recipe.symbol, origin=origin, seconds=seconds)
+    return CompiledKernel(recipe, code, origin, seconds)
 
 
-def entry_symbol(key: str, symbol: str) -> str:
-    """Return the kernel's symbol in object code: unique per key, since one engine holds all of a process's kernels."""
-    return f"{symbol}_{key[:16]}"
-
-
-def _from_disk(key: str, before_load: Callable[[], None]) -> loader.LoadedObject | None:
+def _compile(recipe: Recipe) -> Compiled:
+    compiled = recipe.build(recipe.entry())
     cache = disk.active()
-    payload = cache.load(key, fingerprint()) if cache is not None else None
+    if cache is not None:
+        payload = compiled.symbol.encode() + b"\n" + compiled.object_code()
+        cache.store(recipe.key, fingerprint(), payload)
+    if settings.active().dump is not None:
+        events.dump(recipe.symbol, "s", str(compiled.library.get_asm_str()))
+    return compiled
+
+
+def _from_disk(recipe: Recipe) -> loader.LoadedObject | None:
+    cache = disk.active()
+    payload = cache.load(recipe.key, fingerprint()) if cache is not None else None
     if payload is None:
         return None
-    before_load()
+    recipe.before_load()
     symbol, _, code = payload.partition(b"\n")
     try:
         return loader.load_object(code, symbol.decode())
     except loader.LinkError as error:
         events.emit("compile.unlinkable", symbol=symbol.decode(), error=str(error))
         return None
-
-
-def _to_disk(key: str, compiled: Compiled) -> None:
-    cache = disk.active()
-    if cache is not None:
-        cache.store(key, fingerprint(), compiled.symbol.encode() + b"\n" + compiled.object_code())
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from types import CodeType
 from typing import Any
 
 from jitensor.errors import CompileError
-from jitensor.runtime.compiler import Compiled, CompiledKernel, obtain, show_text
+from jitensor.runtime.compiler import Compiled, CompiledKernel, Recipe, obtain, show_text
 from jitensor.runtime.fingerprint import kernel_key
 
 _serial = itertools.count()
@@ -36,14 +36,12 @@ def load_source(source: str, symbol: str, *, prelude: str = "") -> CompiledKerne
     prelude: Python source that comes first: its imports and shared functions, run once per process for all kernels that
     have the same prelude. Raises CompileError.
     """
+
+    def build(_: str) -> Compiled:
+        return compile_source(source, symbol, prelude)
+
     key = kernel_key(f"{prelude}\n{source}", f"njit {symbol}")
-    return obtain(
-        key,
-        symbol,
-        source,
-        lambda _: compile_source(source, symbol, prelude),
-        before_load=_prepare_numba,
-    )
+    return obtain(Recipe(key, symbol, source, build, before_load=_prepare_numba))
 
 
 def define(source: str, symbol: str, prelude: str = "") -> Any:
