@@ -5,8 +5,13 @@ from jitensor.ops import (
     bits,
     cast,
     comparison,
+    effects,
     exp_log,
+    indexing,
+    linalg,
     movement,
+    ordering,
+    promote,
     reductions,
     rounding,
     special,
@@ -17,6 +22,6 @@ from jitensor.ops.base import BY_TF_NAME, BY_UFUNC, TABLE
 from jitensor.ops.special import by_ufunc
 
 __all__ = [
-    "BY_TF_NAME", "BY_UFUNC", "TABLE", "arithmetic", "bits", "by_ufunc", "cast", "comparison", "exp_log", "movement",
-    "reductions", "rounding", "special", "structure", "trig",
+    "BY_TF_NAME", "BY_UFUNC", "TABLE", "arithmetic", "bits", "by_ufunc", "cast", "comparison", "effects", "exp_log",
+    "indexing", "linalg", "movement", "ordering", "promote", "reductions", "rounding", "special", "structure", "trig",
 ]  # fmt: skip

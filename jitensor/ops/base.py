@@ -2,7 +2,8 @@
 
 One call below makes one entry: a `Primitive`, filed by its name, its NumPy ufunc and its TensorFlow names. Must not
 know tracing, code generation or doors. By the time a primitive sees its operands the door has promoted and cast them:
-the operands of an elementwise op have one dtype (those of the ufunc loop that NumPy would run) and shapes that broadcast.
+the operands of an elementwise op have one dtype (that of the ufunc loop that NumPy would run) and shapes that
+broadcast.
 """
 
 from __future__ import annotations

@@ -40,6 +40,17 @@ def _iota(shape: tuple[int, ...], axis: int, dtype: DType) -> Any:
     return np.broadcast_to(line.reshape([-1 if d == axis else 1 for d in range(len(shape))]), shape).copy()
 
 
+size_value = register(
+    Primitive(
+        "size_value",
+        "creation",
+        type_rule=lambda size, dtype: TensorType(dtype, ()),
+        evaluate=lambda size, dtype: np.asarray(size, dtype.numpy),
+        doc="A size as a 0-d number of `dtype`: a host number in the program, loaded before the loop. No NumPy name.",
+    )
+)
+
+
 def _concatenate_type(*parts: TensorType, axis: int) -> TensorType:
     first = parts[0]
     total: int | Dim = 0
