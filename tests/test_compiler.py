@@ -54,7 +54,7 @@ def llvm_map(symbol: str, operation: str = "fadd double %w, 1.0", callee: str = 
 
 PRELUDE = '''
 from llvmlite import ir
-from numba import float32, float64, njit
+from numba import boolean, float32, float64, njit
 from numba.core import types
 from numba.core.typing import signature
 from numba.extending import intrinsic
@@ -249,8 +249,17 @@ def test_a_text_that_cannot_be_compiled_is_a_compile_error_and_changes_nothing(t
     run_map(compiler.load_kernel(llvm_map("k"), "k"))
 
 
-def test_source_that_numba_refuses_is_a_compile_error():
-    source = NJIT_MAP.format(symbol="k_bad").replace("x[i] * c", "no_such_name")
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("x[i] * c", "no_such_name"),
+        ("x[i] * c", '"text"'),
+        ("at(buffers[1], 0, float64)", "at(buffers[1], 0, boolean)"),
+    ],
+    ids=["name", "type", "lowering"],
+)
+def test_source_that_numba_refuses_is_a_compile_error(good, bad):
+    source = NJIT_MAP.format(symbol="k_bad").replace(good, bad).replace("+ 1.0", "> 0.0" if "boolean" in bad else "")
     with pytest.raises(CompileError, match="kernel k_bad: Numba does not accept its source"):
         njit.load_source(source, "k_bad", prelude=PRELUDE)
 

@@ -12,7 +12,8 @@ what the source computes or who wrote it. The source is plain Python that define
         return 0
 
 with buffers `CPointer(CPointer(uint8))`, ints `CPointer(int64)`, scalars `CPointer(uint8)` (8-byte slots), begin and
-end `int64`, result `int64`. Numba's typing registries load at the first kernel (250 ms).
+end `int64`, result `int64`. Truth values are read and written as `uint8`: Numba cannot store through a
+`CPointer(boolean)`. Numba's typing registries load at the first kernel (250 ms).
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def compile_source(source: str, symbol: str, prelude: str = "") -> Compiled:
         callback: Any = CFunc(dispatcher.py_func, _signature(), locals={}, options=dict(dispatcher.targetoptions))
         try:
             callback.compile()
-        except NumbaError as error:
+        # Numba's lowering and LLVM raise plain built-ins too.
+        except (NumbaError, TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise CompileError(f"kernel {symbol}: Numba does not accept its source: {error}") from None
         return Compiled(callback._library, callback.native_name)
 
