@@ -11,6 +11,7 @@ import numpy as np
 
 from jitensor import scalar
 from jitensor.ops.base import Interval, elementwise, named, to_real
+from jitensor.scalar import integer
 
 
 def _is_bool(a: Any) -> bool:
@@ -56,7 +57,7 @@ divide = elementwise(
 )
 floor_divide = elementwise(
     "floor_divide",
-    scalar=named("floor_divide"),
+    scalar=named("floor_divide", integer.floor_divide),
     numpy=np.floor_divide,
     arity=2,
     kinds="iuf",
@@ -66,7 +67,7 @@ floor_divide = elementwise(
 )
 remainder = elementwise(
     "remainder",
-    scalar=named("remainder"),
+    scalar=named("remainder", integer.remainder),
     numpy=np.remainder,
     arity=2,
     kinds="iuf",
@@ -76,7 +77,7 @@ remainder = elementwise(
 )
 fmod = elementwise(
     "fmod",
-    scalar=named("fmod"),
+    scalar=named("fmod", integer.fmod),
     numpy=np.fmod,
     arity=2,
     kinds="iuf",
@@ -86,7 +87,7 @@ fmod = elementwise(
 )
 power = elementwise(
     "power",
-    scalar=named("power"),
+    scalar=named("power", integer.power),
     numpy=lambda a, b: _power(a, b),
     ufunc=np.power,
     arity=2,
@@ -99,7 +100,7 @@ power = elementwise(
 )
 float_power = elementwise(
     "float_power",
-    scalar=named("power"),
+    scalar=named("power", integer.power),
     numpy=np.float_power,
     arity=2,
     kinds="fc",
@@ -135,7 +136,7 @@ positive = elementwise(
 )
 absolute = elementwise(
     "absolute",
-    scalar=lambda a: a if _is_bool(a) else _absolute(a),
+    scalar=named("absolute"),
     numpy=np.absolute,
     result=to_real,
     tf=("abs", "math.abs"),
@@ -165,7 +166,7 @@ square = elementwise(
 )
 reciprocal = elementwise(
     "reciprocal",
-    scalar=named("reciprocal"),
+    scalar=named("reciprocal", integer.reciprocal),
     numpy=np.reciprocal,
     kinds="iufc",
     cost=4,
@@ -176,7 +177,7 @@ reciprocal = elementwise(
 )
 sqrt = elementwise(
     "sqrt",
-    scalar=lambda a: scalar.sqrt(a) if isinstance(a, scalar.ScalarValue) else scalar.complex.sqrt(a),
+    scalar=named("sqrt"),
     numpy=np.sqrt,
     kinds="fc",
     cost=6,
@@ -206,7 +207,7 @@ hypot = elementwise(
 )
 gcd = elementwise(
     "gcd",
-    scalar=named("gcd"),
+    scalar=integer.gcd,
     numpy=np.gcd,
     arity=2,
     kinds="iu",
@@ -215,7 +216,7 @@ gcd = elementwise(
 )
 lcm = elementwise(
     "lcm",
-    scalar=named("lcm"),
+    scalar=integer.lcm,
     numpy=np.lcm,
     arity=2,
     kinds="iu",
@@ -241,17 +242,11 @@ conjugate = elementwise(
 )
 
 
-def _absolute(a: Any) -> Any:
-    if not isinstance(a, scalar.ScalarValue):
-        return scalar.hypot(a.real, a.imag)
-    return scalar.fabs(a) if a.type in ("f32", "f64") else scalar.integer.absolute(a)
-
-
 # Extremes -------------------------------------------------------------------------------------------------------------
 
 maximum = elementwise(
     "maximum",
-    scalar=lambda a, b: a | b if _is_bool(a) else named("maximum")(a, b),
+    scalar=named("maximum"),
     numpy=np.maximum,
     arity=2,
     cost=3,
@@ -260,7 +255,7 @@ maximum = elementwise(
 )
 minimum = elementwise(
     "minimum",
-    scalar=lambda a, b: a & b if _is_bool(a) else named("minimum")(a, b),
+    scalar=named("minimum"),
     numpy=np.minimum,
     arity=2,
     cost=3,
@@ -269,7 +264,7 @@ minimum = elementwise(
 )
 fmax = elementwise(
     "fmax",
-    scalar=lambda a, b: a | b if _is_bool(a) else named("fmax")(a, b),
+    scalar=named("fmax"),
     numpy=np.fmax,
     arity=2,
     cost=3,
@@ -277,7 +272,7 @@ fmax = elementwise(
 )
 fmin = elementwise(
     "fmin",
-    scalar=lambda a, b: a & b if _is_bool(a) else named("fmin")(a, b),
+    scalar=named("fmin"),
     numpy=np.fmin,
     arity=2,
     cost=3,

@@ -146,18 +146,17 @@ def elementwise(
     return register(entry, ufunc=ufunc, tf=tf)
 
 
-def room(operand: Any) -> Any:
-    """Where the scalar functions for this operand live: `scalar.complex`, `scalar.integer` (bool too) or `scalar`."""
-    if not isinstance(operand, scalar.ScalarValue):
-        return scalar.complex
-    return scalar if operand.type in FLOATS else scalar.integer
-
-
-def named(name: str) -> Callable[..., Any]:
-    """The builder that applies the scalar function `name` of its first operand's room."""
+def named(name: str, integer: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """The builder that applies the scalar function `name`: of `scalar.complex` to complex numbers, of `scalar` to others;
+    or `integer`, where given, to what is no float."""
 
     def build(*operands: Any) -> Any:
-        return getattr(room(operands[0]), name)(*operands)
+        first = operands[0]
+        if not isinstance(first, scalar.ScalarValue):
+            return getattr(scalar.complex, name)(*operands)
+        if integer is not None and first.type not in FLOATS:
+            return integer(*operands)
+        return getattr(scalar, name)(*operands)
 
     build.__name__ = name
     return build

@@ -13,7 +13,8 @@ import numpy as np
 from jitensor.errors import DTypeError
 from jitensor.ir import types
 from jitensor.ir.types import DType
-from jitensor.ops.base import Interval, elementwise, named
+from jitensor.ops.base import Interval, elementwise
+from jitensor.scalar import integer, minmax
 
 bitwise_and = elementwise(
     "bitwise_and",
@@ -52,7 +53,7 @@ invert = elementwise(
 )
 left_shift = elementwise(
     "left_shift",
-    scalar=named("left_shift"),
+    scalar=integer.left_shift,
     numpy=np.left_shift,
     arity=2,
     kinds="iu",
@@ -63,7 +64,7 @@ left_shift = elementwise(
 )
 right_shift = elementwise(
     "right_shift",
-    scalar=named("right_shift"),
+    scalar=integer.right_shift,
     numpy=np.right_shift,
     arity=2,
     kinds="iu",
@@ -74,7 +75,7 @@ right_shift = elementwise(
 )
 bitwise_count = elementwise(
     "bitwise_count",
-    scalar=named("bitwise_count"),
+    scalar=integer.bit_count,
     numpy=getattr(np, "bitwise_count", None),
     kinds="iu",
     result=lambda dtype: types.uint8,
@@ -86,7 +87,7 @@ bitwise_count = elementwise(
 
 copysign = elementwise(
     "copysign",
-    scalar=named("copysign"),
+    scalar=minmax.copysign,
     numpy=np.copysign,
     arity=2,
     kinds="f",
@@ -108,7 +109,7 @@ def _wide_float(name: str) -> Any:
 
 nextafter = elementwise(
     "nextafter",
-    scalar=named("nextafter"),
+    scalar=minmax.nextafter,
     numpy=np.nextafter,
     rule=_wide_float("nextafter"),
     cost=12,
@@ -118,7 +119,7 @@ nextafter = elementwise(
 )
 spacing = elementwise(
     "spacing",
-    scalar=named("spacing"),
+    scalar=minmax.spacing,
     numpy=np.spacing,
     rule=_wide_float("spacing"),
     cost=12,
@@ -127,7 +128,7 @@ spacing = elementwise(
 )
 frexp_mantissa = elementwise(
     "frexp_mantissa",
-    scalar=named("frexp_mantissa"),
+    scalar=lambda a: minmax.frexp(a)[0],
     numpy=lambda a: np.frexp(a)[0],
     kinds="f",
     cost=10,
@@ -135,7 +136,7 @@ frexp_mantissa = elementwise(
 )
 frexp_exponent = elementwise(
     "frexp_exponent",
-    scalar=named("frexp_exponent"),
+    scalar=lambda a: minmax.frexp(a)[1],
     numpy=lambda a: np.frexp(a)[1],
     kinds="f",
     result=lambda dtype: types.int32,
@@ -152,7 +153,7 @@ def _ldexp_rule(a: DType, n: DType) -> DType:
 
 ldexp = elementwise(
     "ldexp",
-    scalar=named("ldexp"),
+    scalar=minmax.ldexp,
     numpy=np.ldexp,
     rule=_ldexp_rule,
     cost=10,

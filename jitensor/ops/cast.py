@@ -16,7 +16,7 @@ from jitensor.ir import types
 from jitensor.ir.types import DType
 from jitensor.ops.base import elementwise, to_real
 from jitensor.ops.comparison import truth
-from jitensor.scalar.program import FLOATS
+from jitensor.scalar import integer
 
 _FLOAT_OF = {"float16": "f32", "complex64": "f32", "complex128": "f64"}
 
@@ -34,40 +34,15 @@ def _cast(x: Any, dtype: DType) -> Any:
             return _cast(x.real, dtype)
         return _complex(*[scalar.convert(part, _machine_type(dtype)) for part in (x.real, x.imag)])
     target = _machine_type(dtype)
-    if dtype.kind in "iu" and x.type in FLOATS:
-        return _float_to_integer(x, target)
     if dtype is types.float16 and x.type == "f64":
         return _round_to_odd(x)
     if dtype.kind == "c":
-        real = scalar.convert(x, target)
-        return _complex(real, real.program.constant(0.0, target))
-    return scalar.convert(x, target)
+        return _complex(scalar.convert(x, target), x.program.constant(0.0, target))
+    return integer.cast(x, target)
 
 
 def _complex(real: Any, imag: Any) -> Any:
     return scalar.complex.ComplexValue(real, imag)
-
-
-def _float_to_integer(x: Any, target: str) -> Any:
-    """Truncation. int32 and narrower go through int32, uint32 and int64 through int64, as x86-64 compilers do; a float
-    out of that range, or nan, gives its MIN. uint64 takes what is at least 2**63 off first."""
-    if target == "u64":
-        high = ~(x < 2.0**63)  # nan too
-        low = _truncate(scalar.select(high, x - 2.0**63, x), "i64")
-        top = scalar.select(high, x.program.constant(-(2**63), "i64"), 0)
-        return scalar.bitcast(low ^ top, "u64")
-    through = "i64" if target in ("i64", "u32") else "i32"
-    return scalar.convert(_truncate(x, through), target)
-
-
-def _truncate(x: Any, target: str) -> Any:
-    """The instruction cvttsd2si: MIN for nan and whatever does not fit."""
-    bound = 2.0 ** (int(target[1:]) - 1)
-    fits = (x >= -bound) & (x < bound)
-    if x.type == "f64" and target == "i32":
-        fits = (x > -bound - 1.0) & (x < bound)
-    whole = scalar.convert(scalar.select(fits, x, 0.0), target)
-    return scalar.select(fits, whole, -int(bound))
 
 
 def _round_to_odd(x: Any) -> Any:

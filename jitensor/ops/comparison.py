@@ -14,19 +14,17 @@ import numpy as np
 from jitensor import scalar
 from jitensor.errors import DTypeError
 from jitensor.ir import types
+from jitensor.ir.graph import Primitive
 from jitensor.ir.types import DType
 from jitensor.ops.base import Interval, elementwise, to_bool
+from jitensor.scalar import integer, minmax
 
 
-def _comparison(name: str, numpy: Any, real: Callable[[Any, Any], Any], tf: tuple[str, ...], doc: str) -> Any:
-    """real: the comparison of two machine numbers."""
+def _comparison(name: str, numpy: Any, build: Callable[..., Any], doc: str) -> Primitive:
+    """build: the comparison of real numbers, of two integer dtypes too."""
 
-    def build(a: Any, b: Any) -> Any:
-        if not isinstance(a, scalar.ScalarValue):
-            return getattr(scalar.complex, name)(a, b)
-        if a.type != b.type:
-            return _mixed(a, b, name, real)
-        return real(a, b)
+    def on_any(a: Any, b: Any) -> Any:
+        return build(a, b) if isinstance(a, scalar.ScalarValue) else getattr(scalar.complex, name)(a, b)
 
     def rule(a: DType, b: DType) -> DType:
         if a is not b and {a, b} != {types.int64, types.uint64}:
@@ -34,47 +32,21 @@ def _comparison(name: str, numpy: Any, real: Callable[[Any, Any], Any], tf: tupl
         return types.bool_
 
     few_values = (Interval(-3.0, 3.0), Interval(-3.0, 3.0))  # so that equal pairs come up
-    return elementwise(name, scalar=build, numpy=numpy, arity=2, rule=rule, samples=few_values, tf=tf, doc=doc)
+    tf = (name, f"math.{name}")
+    return elementwise(name, scalar=on_any, numpy=numpy, arity=2, rule=rule, samples=few_values, tf=tf, doc=doc)
 
 
-def _mixed(a: Any, b: Any, name: str, real: Callable[[Any, Any], Any]) -> Any:
-    """int64 against uint64: where the signed one is negative it is the smaller, else both compare as unsigned."""
-    signed = a if a.type == "i64" else b
-    negative = signed < 0
-    outcome = {"not_equal": True, "equal": False}.get(name, (name in ("less", "less_equal")) == (signed is a))
-    as_unsigned = real(scalar.convert(a, "u64"), scalar.convert(b, "u64"))
-    return as_unsigned | negative if outcome else as_unsigned & ~negative
-
-
-equal = _comparison("equal", np.equal, scalar.equal, ("equal", "math.equal"), "True where equal. Mirrors numpy.equal.")
+equal = _comparison("equal", np.equal, integer.equal_to, "True where equal. Mirrors numpy.equal.")
 not_equal = _comparison(
-    "not_equal",
-    np.not_equal,
-    scalar.not_equal,
-    ("not_equal", "math.not_equal"),
-    "True where different, nan included. Mirrors numpy.not_equal.",
+    "not_equal", np.not_equal, integer.not_equal_to, "True where different, nan included. Mirrors numpy.not_equal."
 )
-less = _comparison("less", np.less, lambda a, b: a < b, ("less", "math.less"), "True where a < b. Mirrors numpy.less.")
+less = _comparison("less", np.less, integer.less, "True where a < b. Mirrors numpy.less.")
 less_equal = _comparison(
-    "less_equal",
-    np.less_equal,
-    lambda a, b: a <= b,
-    ("less_equal", "math.less_equal"),
-    "True where a <= b. Mirrors numpy.less_equal.",
+    "less_equal", np.less_equal, integer.less_equal, "True where a <= b. Mirrors numpy.less_equal."
 )
-greater = _comparison(
-    "greater",
-    np.greater,
-    lambda a, b: a > b,
-    ("greater", "math.greater"),
-    "True where a > b. Mirrors numpy.greater.",
-)
+greater = _comparison("greater", np.greater, integer.greater, "True where a > b. Mirrors numpy.greater.")
 greater_equal = _comparison(
-    "greater_equal",
-    np.greater_equal,
-    lambda a, b: a >= b,
-    ("greater_equal", "math.greater_equal"),
-    "True where a >= b. Mirrors numpy.greater_equal.",
+    "greater_equal", np.greater_equal, integer.greater_equal, "True where a >= b. Mirrors numpy.greater_equal."
 )
 
 
@@ -85,7 +57,7 @@ def truth(a: Any) -> Any:
     """True where the value is not 0; nan is true."""
     if not isinstance(a, scalar.ScalarValue):
         return scalar.not_equal(a.real, 0.0) | scalar.not_equal(a.imag, 0.0)
-    return a if a.type == "i1" else scalar.not_equal(a, 0)
+    return minmax.truth(a)
 
 
 logical_and = elementwise(
@@ -128,21 +100,14 @@ logical_not = elementwise(
 # Tests of one value ---------------------------------------------------------------------------------------------------
 
 
-def _test(real: Callable[[Any], Any], join: Callable[[Any, Any], Any], otherwise: bool) -> Callable[[Any], Any]:
-    """A test of floats, joined over real and imaginary part; integers and bool answer `otherwise`."""
-
-    def build(a: Any) -> Any:
-        if not isinstance(a, scalar.ScalarValue):
-            return join(real(a.real), real(a.imag))
-        return real(a) if a.type in ("f32", "f64") else a.program.constant(otherwise, "i1")
-
-    return build
+def _test(real: Callable[[Any], Any], join: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    """A test of real numbers, joined over real and imaginary part."""
+    return lambda a: real(a) if isinstance(a, scalar.ScalarValue) else join(real(a.real), real(a.imag))
 
 
-_INFINITY = float("inf")
 isnan = elementwise(
     "isnan",
-    scalar=_test(scalar.is_nan, lambda a, b: a | b, False),
+    scalar=_test(minmax.isnan, lambda a, b: a | b),
     numpy=np.isnan,
     result=to_bool,
     tf=("math.is_nan",),
@@ -150,7 +115,7 @@ isnan = elementwise(
 )
 isinf = elementwise(
     "isinf",
-    scalar=_test(lambda a: scalar.equal(scalar.fabs(a), _INFINITY), lambda a, b: a | b, False),
+    scalar=_test(minmax.isinf, lambda a, b: a | b),
     numpy=np.isinf,
     result=to_bool,
     tf=("math.is_inf",),
@@ -158,7 +123,7 @@ isinf = elementwise(
 )
 isfinite = elementwise(
     "isfinite",
-    scalar=_test(lambda a: scalar.fabs(a) < _INFINITY, lambda a, b: a & b, True),
+    scalar=_test(minmax.isfinite, lambda a, b: a & b),
     numpy=np.isfinite,
     result=to_bool,
     tf=("math.is_finite",),
@@ -166,7 +131,7 @@ isfinite = elementwise(
 )
 signbit = elementwise(
     "signbit",
-    scalar=lambda a: scalar.bitcast(a, {"f32": "i32", "f64": "i64"}[a.type]) < 0,
+    scalar=minmax.signbit,
     numpy=np.signbit,
     kinds="f",
     result=to_bool,

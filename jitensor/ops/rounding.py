@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from jitensor import scalar
-from jitensor.ops.base import elementwise
+from jitensor.ops.base import elementwise, named
+from jitensor.scalar import minmax
 
 
 def _whole(name: str) -> Any:
@@ -42,7 +43,7 @@ trunc = elementwise(
 )
 rint = elementwise(
     "rint",
-    scalar=lambda a: scalar.rint(a) if isinstance(a, scalar.ScalarValue) else a.map(scalar.rint),
+    scalar=named("rint"),
     numpy=np.rint,
     kinds="fc",
     tf=("round", "math.round", "math.rint"),
@@ -50,7 +51,7 @@ rint = elementwise(
 )
 modf_fraction = elementwise(
     "modf_fraction",
-    scalar=lambda a: _fraction(a),
+    scalar=minmax.modf_fraction,
     numpy=lambda a: np.modf(a)[0],
     kinds="f",
     cost=5,
@@ -63,8 +64,3 @@ modf_integral = elementwise(
     kinds="f",
     doc="The whole part, with the value's sign: the second result of numpy.modf.",
 )
-
-
-def _fraction(a: Any) -> Any:
-    infinite = scalar.equal(scalar.fabs(a), float("inf"))
-    return scalar.copysign(scalar.select(infinite, 0.0, a - scalar.trunc(a)), a)
