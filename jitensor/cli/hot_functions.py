@@ -35,6 +35,19 @@ def black_scholes(spot: Array, strike: Array, years: Array, rate: float, volatil
 
 
 # ---- seawater ------------------------------------------------------------------------------------------------------
+def horner(coefficients: tuple[float, ...], x: Array) -> Array:
+    """Return the polynomial with these coefficients, lowest power first, at x."""
+    total = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        total = coefficient + x * total
+    return total
+
+
+def slope(coefficients: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the coefficients of the polynomial's derivative."""
+    return tuple(power * coefficient for power, coefficient in enumerate(coefficients))[1:]
+
+
 # Coefficients v01 .. v48 of the 48-term expression for the specific volume of seawater, as polynomials in Conservative
 # Temperature: IOC, SCOR and IAPSO (2010), "The international thermodynamic equation of seawater - 2010", Manuals and
 # Guides 56, appendices A.30 and K. The specific volume is (a0 + a1 p + a2 p^2 + a3 p^3) / (b0 + 2 b1 p + b2 p^2).
@@ -58,19 +71,17 @@ A1_S = (-1.105097577149576e-7, 6.211426728363857e-10)
 A2 = (-1.119011592875110e-10, -1.941660213148725e-11, -1.864826425365600e-14)
 A2_ST = 1.119522344879478e-14
 A3 = (-1.200507748551599e-15, 6.057902487546866e-17)
-
-
-def horner(coefficients: tuple[float, ...], x: Array) -> Array:
-    """Return the polynomial with these coefficients, lowest power first, at x."""
-    total = coefficients[-1]
-    for coefficient in coefficients[-2::-1]:
-        total = coefficient + x * total
-    return total
-
-
-def slope(coefficients: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the coefficients of the polynomial's derivative."""
-    return tuple(power * coefficient for power, coefficient in enumerate(coefficients))[1:]
+# Derivatives by temperature.
+B0_T = slope(B0)
+B0_S_T = slope(B0_S)
+B0_S3_2_T = slope(B0_S3_2)
+TWICE_B1_T = slope(TWICE_B1)
+B2_T = slope(B2)
+A0_T = slope(A0)
+A0_S_T = slope(A0_S)
+A0_S3_2_T = slope(A0_S3_2)
+A1_T = slope(A1)
+A2_T = slope(A2)
 
 
 def seawater(salinity: Array, temperature: Array, pressure: Array) -> Array:
@@ -83,17 +94,17 @@ def seawater(salinity: Array, temperature: Array, pressure: Array) -> Array:
     s, t, p = salinity, temperature, pressure
     root = np.sqrt(s)
     b0 = horner(B0, t) + s * (horner(B0_S, t) + root * horner(B0_S3_2, t))
-    b0_t = horner(slope(B0), t) + s * (horner(slope(B0_S), t) + root * horner(slope(B0_S3_2), t))
+    b0_t = horner(B0_T, t) + s * (horner(B0_S_T, t) + root * horner(B0_S3_2_T, t))
     b1 = 0.5 * (horner(TWICE_B1, t) + s * horner(TWICE_B1_S, t))
-    b1_t = 0.5 * (horner(slope(TWICE_B1), t) + s * TWICE_B1_S[1])
+    b1_t = 0.5 * (horner(TWICE_B1_T, t) + s * TWICE_B1_S[1])
     b2 = horner(B2, t) + B2_S * s
-    b2_t = horner(slope(B2), t)
+    b2_t = horner(B2_T, t)
     a0 = horner(A0, t) + s * (horner(A0_S, t) + A0_S2 * s + root * horner(A0_S3_2, t))
-    a0_t = horner(slope(A0), t) + s * (horner(slope(A0_S), t) + root * horner(slope(A0_S3_2), t))
+    a0_t = horner(A0_T, t) + s * (horner(A0_S_T, t) + root * horner(A0_S3_2_T, t))
     a1 = horner(A1, t) + s * horner(A1_S, t)
-    a1_t = horner(slope(A1), t) + s * A1_S[1]
+    a1_t = horner(A1_T, t) + s * A1_S[1]
     a2 = horner(A2, t) + A2_ST * (s * t)
-    a2_t = horner(slope(A2), t) + A2_ST * s
+    a2_t = horner(A2_T, t) + A2_ST * s
     a3 = horner(A3, t)
     a3_t = A3[1]
 
@@ -165,7 +176,7 @@ def develop(photo: Array, exposure: float, vignette: float) -> Array:
 
 
 def sharpen(image: Array, amount: float) -> Array:
-    """Return the inside of `image` `[h, w, 3]`, pushed away from its 5 x 5 binomial blur (unsharp mask), [h-4, w-4, 3]."""
+    """Return the inside of `image` `[h, w, 3]` pushed away from its 5 x 5 binomial blur: `[h-4, w-4, 3]`."""
     rows = (image[:-4] + image[4:] + 4.0 * (image[1:-3] + image[3:-1]) + 6.0 * image[2:-2]) / 16.0
     blur = (rows[:, :-4] + rows[:, 4:] + 4.0 * (rows[:, 1:-3] + rows[:, 3:-1]) + 6.0 * rows[:, 2:-2]) / 16.0
     centre = image[2:-2, 2:-2]

@@ -1,0 +1,1 @@
+"""The measured table: `python -m benchmarks`. See `benchmarks/__main__.py`."""
