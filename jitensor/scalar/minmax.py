@@ -118,6 +118,26 @@ def isfinite(x: ScalarValue) -> ScalarValue:
     return fabs(x) < math.inf if x.type in FLOATS else x.program.constant(True, "i1")
 
 
+def less(a: ScalarValue, b: ScalarValue) -> ScalarValue:
+    """a < b; false for nan."""
+    return a < b
+
+
+def less_equal(a: ScalarValue, b: ScalarValue) -> ScalarValue:
+    """a <= b; false for nan."""
+    return a <= b
+
+
+def greater(a: ScalarValue, b: ScalarValue) -> ScalarValue:
+    """a > b; false for nan."""
+    return a > b
+
+
+def greater_equal(a: ScalarValue, b: ScalarValue) -> ScalarValue:
+    """a >= b; false for nan."""
+    return a >= b
+
+
 # Sign -----------------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +165,22 @@ def sign(x: ScalarValue) -> ScalarValue:
         return convert(not_equal(x, 0), t)
     result = select(x > 0, 1, select(x < 0, -1, x.program.constant(0, t)))
     return select(is_nan(x), x, result) if t in FLOATS else result
+
+
+def positive(x: ScalarValue) -> ScalarValue:
+    """x itself."""
+    return x
+
+
+def negative(x: ScalarValue) -> ScalarValue:
+    """-x; integers wrap."""
+    return -x
+
+
+@scalar_function
+def angle(x: ScalarValue) -> ScalarValue:
+    """The argument of a real number: 0, or pi where the sign bit is set; nan for nan."""
+    return select(is_nan(x), x, select(signbit(x), math.pi, x.program.constant(0.0, x.type)))
 
 
 @scalar_function
