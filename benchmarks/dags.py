@@ -41,7 +41,7 @@ def choose(draw: random.Random, left: int, unused: int, done: int) -> str:
         return BINARY[draw.randrange(4)]
     if done % 50 > 47 and left - 3 >= unused - 1:
         return TRANSCENDENTAL
-    pool = [text for text in (*BINARY * 3, *UNARY) if left - cost(text) >= unused - 1 - ("{b}" in text)]
+    pool = [text for text in (*BINARY * 3, *UNARY) if left - cost(text) >= max(0, unused - 1 - ("{b}" in text))]
     return draw.choice(pool)
 
 

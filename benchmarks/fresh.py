@@ -71,7 +71,7 @@ def first_kernel_rows(repeats: int) -> Iterator[Row]:
     for name, first, most in (("imported", "import numba", 60.0), ("import included", "", 350.0)):
         found = alternate({"jitensor": inside(JITENSOR.format(first=first, source=text))}, repeats)
         took = found.get("jitensor")
-        check = at_most(most, "ms", took * 1e3 if took else None)
+        check = at_most(most, " ms", took * 1e3 if took else None)
         yield Row(f"first kernel of a process, Numba {name}", cells(found), (check,), {"seconds": found})
 
 

@@ -98,7 +98,7 @@ def compile_rows(workers: Workers, repeats: int) -> Iterator[Row]:
                 times[peer] += try_compile(workers.processes[peer], operations, seed)
         medians = {peer: median(values) for peer, values in times.items() if values}
         ours = medians.get(OURS)
-        checks = [at_most(most, "ms", ours * 1e3 if ours else None)]
+        checks = [at_most(most, " ms", ours * 1e3 if ours else None)]
         if operations in COMPILE_SHARE_OF_JAX:
             share = ours / medians["jax"] if ours and "jax" in medians else None
             checks.append(at_most(COMPILE_SHARE_OF_JAX[operations], "x JAX", share))
@@ -127,8 +127,8 @@ def new_shape_rows(workers: Workers, shapes: int) -> Iterator[Row]:
             yield Row(name, {OURS: "failed"}, (Check("measured", "failed", None),), {"failures": {OURS: str(error)}})
             continue
         over = found["new_seconds"] - found["hit_seconds"]
-        whole = at_most(3.0, "ms", found["new_seconds"] * 1e3)
-        cost = at_most(20.0, "us over a hit", over * 1e6) if door == "jit" else whole
+        whole = at_most(3.0, " ms", found["new_seconds"] * 1e3)
+        cost = at_most(20.0, " us over a hit", over * 1e6) if door == "jit" else whole
         counts = f"{found['traces']} traces, {found['kernels_compiled']} kernels compiled in {shapes} sizes"
         expected = found["traces"] == traces and found["kernels_compiled"] == 0
         check = Check(f"{traces} traces, 0 kernels compiled", counts, expected)

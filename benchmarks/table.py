@@ -46,10 +46,10 @@ def at_least(asked: float, of: str, reached: float | None) -> Check:
 
 
 def at_most(asked: float, unit: str, reached: float | None) -> Check:
-    """Return the check that a value is at most this."""
+    """Return the check that a value is at most this; the unit brings its own space."""
     if reached is None:
-        return Check(f"<= {asked:g} {unit}", "not measured", None)
-    return Check(f"<= {asked:g} {unit}", f"{reached:.3g}", reached <= asked)
+        return Check(f"<= {asked:g}{unit}", "not measured", None)
+    return Check(f"<= {asked:g}{unit}", f"{reached:.3g}", reached <= asked)
 
 
 def duration(seconds: float) -> str:
@@ -68,7 +68,8 @@ def lines(rows: Sequence[Row], peers: Sequence[str]) -> list[list[str]]:
     shown = [peer for peer in peers if any(peer in row.cells for row in rows)]
     table = [["work", *shown, "target", ""]]
     for row in rows:
-        targets = "; ".join(f"{check.asked}{'' if check.met else f' (is {check.reached})'}" for check in row.checks)
+        missed = {check: f" (is {check.reached})" if check.met is False else "" for check in row.checks}
+        targets = "; ".join(check.asked + missed[check] for check in row.checks)
         table.append([row.work, *(row.cells.get(peer, "") for peer in shown), targets, VERDICTS[row.met]])
     return table
 
