@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and its table of settings is complete."""
+"""The code of the README and of docs/inside.md runs as it stands, and the table of settings is complete."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def test_code_of_the_readme_runs(capsys):
     for block in code_blocks(README):
         exec(compile(block, "README.md", "exec"), namespace)
     assert "kernels_compiled=" in capsys.readouterr().out
+
+
+def test_code_of_inside_runs(capsys):
+    for block in code_blocks((ROOT / "docs" / "inside.md").read_text(encoding="utf-8")):
+        exec(compile(block, "inside.md", "exec"), {})
+    assert "graph mse" in capsys.readouterr().out
 
 
 def test_ten_lines_are_ten():
