@@ -186,7 +186,7 @@ _ATANH = {
 def atanh(x: ScalarValue) -> ScalarValue:
     """atanh(x); 2 ULP, inf at 1, nan beyond; k ln(2)/2 + atanh(s) with (1 + x)/(1 - x) = 2^k (1 + s)/(1 - s).
 
-    k comes from the difference of the bit patterns, near enough log2; s = (x (1 + 2^k) + 1 - 2^k)/(x (1 - 2^k) + 1 + 2^k).
+    s = (x (1 + 2^k) + 1 - 2^k)/(x (1 - 2^k) + 1 + 2^k), k from the difference of the bit patterns of 1 + x and 1 - x.
     """
     t = x.type
     a = fabs(x)

@@ -79,20 +79,19 @@ _ERF_BELOW = {
 }  # fmt: skip
 # exp(x^2) erfc(x) (x + shift) in q = (x - shift)/(x + shift) - centre, from _ERFC_SPLIT to _ERFC_ZERO; relative errors
 # 2^-55 (f64), 2^-26 (f32).
-_ERFC_SHIFT = 3.0
-_ERFCX_CENTRE = 0.46875
+_ERFC_SHIFT = 2.5
+_ERFCX_CENTRE = 0.328125
 _ERFCX = {
     "f64": (
-        0.7627918089801253, -0.491906876247093, 0.2839470844167489, -0.14354011479666495, 0.061217860680864426,
-        -0.02039708567882925, 0.004194312016982596, 0.0002580446393322699, -0.0005882143392686514,
-        0.00018136877786122303, 2.4326923488567403e-05, -3.625863066501506e-05, 5.900264580460577e-06,
-        5.230096839355048e-06, -2.365196260826306e-06, -5.958712354320187e-07, 7.442176852851586e-07,
-        1.208671455663583e-07, -2.2306181614816918e-07, -1.1312548367291145e-07, -1.7087754979945286e-08,
+        0.8331812027785079, -0.5577017077869946, 0.3057770448800456, -0.12842308085955953, 0.03437339071069491,
+        -0.000724032997073226, -0.003820185235872643, 0.0011438610692807117, 0.0003398219902641527,
+        -0.0002574787250074667, -3.078546174106389e-05, 5.555803420492653e-05, 4.1118708356720365e-06,
+        -1.3064957393288902e-05, -1.3976088321505248e-06, 3.2772745720136944e-06, 7.427170314537267e-07,
+        -7.127552517340578e-07, -3.238577166584778e-07, 3.4209166797472744e-08, 3.118521274344124e-08,
     ),
     "f32": (
-        0.7627918124198914, -0.49190688133239746, 0.28394731879234314, -0.14354021847248077, 0.061191488057374954,
-        -0.020581893622875214, 0.0036087154876440763, -0.0007512423326261342, -0.0015483599854633212,
-        -0.00025627785362303257,
+        0.8331812024116516, -0.5577017068862915, 0.30577707290649414, -0.12842215597629547, 0.03437323868274689,
+        -0.0007425906951539218, -0.0038478118367493153, 0.0012327427975833416, 0.00062389369122684,
     ),
 }  # fmt: skip
 # (e^r - 1 - r)/r^2 on |r| <= ln(2)/2; errors relative to e^r 2^-57 (f64), 2^-27.7 (f32).
@@ -109,26 +108,29 @@ _LIFT = {"f32": 60, "f64": 200}
 
 
 def _erfc_positive(x: ScalarValue) -> ScalarValue:
-    """erfc(x) for x >= _ERFC_SPLIT: e^(-x^2) P(q)/(x + shift), the rounding errors of x^2 and of the quotient repaired."""
+    """erfc(x) for x >= _ERFC_SPLIT: e^(-x^2) P(q)/(x + shift), with the larger rounding errors carried along."""
     t, shift = x.type, _ERFC_SHIFT
     x = select(x > _ERFC_ZERO[t], _ERFC_ZERO[t], x)
     square = x * x
     square_low = fma(x, x, -square)
     shifted = fma(square, -LOG2_E, ROUNDER[t])
     k = shifted - ROUNDER[t]
-    r = fma(-k, LN2[t][0], -square)
-    r = fma(-k, LN2[t][1], r) - square_low
-    e = fma(r * r, polynomial(r, _EXPM1[t]), r)
+    head = fma(-k, LN2[t][0], -square)
+    less = fma(k, LN2[t][1], square_low)
+    r = head - less
+    bend = fma(r * r, polynomial(r, _EXPM1[t]), (head - r) - less)  # e^-x^2 = 2^k (1 + r + bend)
     scale = bitcast((bitcast(shifted, UNSIGNED[t]) << MANTISSA[t]) + (ONE_BITS[t] + (_LIFT[t] << MANTISSA[t])), t)
     denominator = x + shift
     lost = x - (denominator - shift)
     inverse = 1.0 / denominator
     rest = fma(-inverse, lost, fma(-inverse, denominator, 1.0))
     q = fma(inverse * rest, -2.0 * shift, fma(inverse, -2.0 * shift, 1.0 - _ERFCX_CENTRE))
-    p = polynomial(q, _ERFCX[t])
+    slope = polynomial(q, _ERFCX[t][1:])
+    p = fma(q, slope, _ERFCX[t][0])
+    p_low = fma(q, slope, _ERFCX[t][0] - p)
     product = p * inverse
-    product_low = fma(product, rest, fma(p, inverse, -product))
-    return (product + fma(product, e, product_low)) * scale * 2.0 ** -_LIFT[t]
+    product_low = fma(product, rest, fma(p_low, inverse, fma(p, inverse, -product)))
+    return (product + fma(product, r, fma(product, bend, product_low))) * scale * 2.0 ** -_LIFT[t]
 
 
 @scalar_function

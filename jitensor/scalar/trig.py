@@ -96,7 +96,7 @@ class Turn(NamedTuple):
 
 
 def _reduce(x: ScalarValue) -> Turn:
-    """Cody and Waite's reduction with fma. The first step is exact: x - n*high is a multiple of x's last place, below 1."""
+    """Cody and Waite's reduction with fma. The first step is exact: x - n*high is below 1 and in units of x's last bit."""
     shifted = fma(x, 2 / math.pi, ROUNDER[x.type])
     n = shifted - ROUNDER[x.type]
     quarters = bitcast(shifted, INTEGER[x.type])
@@ -255,7 +255,7 @@ def atan(x: ScalarValue) -> ScalarValue:
 
 @scalar_function
 def atan2(y: ScalarValue, x: ScalarValue) -> ScalarValue:
-    """The angle of the point (x, y), C's atan2 with its signed zeros and infinities; 2 ULP; atan of the lesser ratio."""
+    """The angle of the point (x, y), signed zeros and infinities as in C; 2 ULP; atan of the lesser ratio."""
     t, ax, ay = x.type, fabs(x), fabs(y)
     steep, behind = ay > ax, is_negative(x)
     least, most = select(steep, ax, ay), select(steep, ay, ax)
