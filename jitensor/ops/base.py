@@ -147,8 +147,8 @@ def elementwise(
 
 
 def named(name: str, integer: Callable[..., Any] | None = None) -> Callable[..., Any]:
-    """The builder that applies the scalar function `name`: of `scalar.complex` to complex numbers, of `scalar` to others;
-    or `integer`, where given, to what is no float."""
+    """The builder that applies the scalar function `name`, `scalar.complex`'s to complex numbers; or `integer`, where
+    given, to what is no float."""
 
     def build(*operands: Any) -> Any:
         first = operands[0]

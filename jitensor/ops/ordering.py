@@ -73,7 +73,7 @@ def _top_k_type(x: TensorType, k: int) -> tuple[TensorType, TensorType]:
 
 
 def _top_k(x: Any, k: int) -> Any:
-    """The reversed row is sorted stably and read backwards, so that of equal elements the lower position comes first."""
+    """The reversed row is sorted stably and read backwards: of equal elements the lower position comes first."""
     positions = x.shape[-1] - 1 - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1][..., :k]
     return np.take_along_axis(x, positions, -1), positions.astype(np.int32)
 
