@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 
 from jitensor import scalar
-from jitensor.ops.base import Interval, elementwise, named, to_real
-from jitensor.scalar import integer
+from jitensor.errors import DTypeError
+from jitensor.ir import types
+from jitensor.ir.types import DType
+from jitensor.ops.base import Interval, elementwise, to_real
+from jitensor.scalar.program import INTEGERS, SIGNED
+
+
+def _is_integer(a: Any) -> bool:
+    return isinstance(a, scalar.ScalarValue) and a.type in INTEGERS
 
 
 def _is_bool(a: Any) -> bool:
@@ -57,7 +64,7 @@ divide = elementwise(
 )
 floor_divide = elementwise(
     "floor_divide",
-    scalar=named("floor_divide", integer.floor_divide),
+    scalar=scalar.floor_divide,
     numpy=np.floor_divide,
     arity=2,
     kinds="iuf",
@@ -67,7 +74,7 @@ floor_divide = elementwise(
 )
 remainder = elementwise(
     "remainder",
-    scalar=named("remainder", integer.remainder),
+    scalar=scalar.remainder,
     numpy=np.remainder,
     arity=2,
     kinds="iuf",
@@ -77,7 +84,7 @@ remainder = elementwise(
 )
 fmod = elementwise(
     "fmod",
-    scalar=named("fmod", integer.fmod),
+    scalar=scalar.fmod,
     numpy=np.fmod,
     arity=2,
     kinds="iuf",
@@ -87,7 +94,7 @@ fmod = elementwise(
 )
 power = elementwise(
     "power",
-    scalar=named("power", integer.power),
+    scalar=lambda a, b: _integer_power(a, b) if _is_integer(b) else scalar.power(a, b),
     numpy=lambda a, b: _power(a, b),
     ufunc=np.power,
     arity=2,
@@ -100,10 +107,9 @@ power = elementwise(
 )
 float_power = elementwise(
     "float_power",
-    scalar=named("power", integer.power),
+    scalar=scalar.power,
     numpy=np.float_power,
-    arity=2,
-    kinds="fc",
+    rule=lambda a, b: _double(a, b),
     cost=80,
     samples=(Interval(0.01, 10.0), Interval(0.0, 6.0)),
     tolerance=4,  # as power
@@ -111,17 +117,27 @@ float_power = elementwise(
 )
 
 
+def _double(a: DType, b: DType) -> DType:
+    if a is not b or a not in (types.float64, types.complex128):
+        raise DTypeError(f"float_power: operands are {a.name} and {b.name}; needed two float64 or two complex128")
+    return a
+
+
 def _power(a: Any, b: Any) -> Any:
-    """numpy.power; an integer to a negative power gives the wrapped product's convention 0 instead of an error, which
-    the door checks for where NumPy would raise it."""
+    """numpy.power, but an integer to a negative power is 0 instead of an error: the door checks where NumPy raises."""
     if b.dtype.kind == "i" and np.any(b < 0):
         return np.where(b < 0, np.zeros((), a.dtype), np.power(a, np.maximum(b, 0)))
     return np.power(a, b)
 
 
+def _integer_power(a: Any, b: Any) -> Any:
+    power = scalar.power(a, b)
+    return scalar.select(b < 0, 0, power) if b.type in SIGNED else power
+
+
 negative = elementwise(
     "negative",
-    scalar=lambda a: -a,
+    scalar=scalar.negative,
     numpy=np.negative,
     kinds="iufc",
     tf=("negative", "math.negative"),
@@ -136,7 +152,7 @@ positive = elementwise(
 )
 absolute = elementwise(
     "absolute",
-    scalar=named("absolute"),
+    scalar=scalar.absolute,
     numpy=np.absolute,
     result=to_real,
     tf=("abs", "math.abs"),
@@ -148,7 +164,7 @@ fabs = elementwise(
 )
 sign = elementwise(
     "sign",
-    scalar=named("sign"),
+    scalar=scalar.sign,
     numpy=np.sign,
     kinds="iufc",
     cost=3,
@@ -166,7 +182,7 @@ square = elementwise(
 )
 reciprocal = elementwise(
     "reciprocal",
-    scalar=named("reciprocal", integer.reciprocal),
+    scalar=scalar.reciprocal,
     numpy=np.reciprocal,
     kinds="iufc",
     cost=4,
@@ -177,7 +193,7 @@ reciprocal = elementwise(
 )
 sqrt = elementwise(
     "sqrt",
-    scalar=named("sqrt"),
+    scalar=scalar.sqrt,
     numpy=np.sqrt,
     kinds="fc",
     cost=6,
@@ -188,7 +204,7 @@ sqrt = elementwise(
 )
 cbrt = elementwise(
     "cbrt",
-    scalar=named("cbrt"),
+    scalar=scalar.cbrt,
     numpy=np.cbrt,
     kinds="f",
     cost=30,
@@ -197,7 +213,7 @@ cbrt = elementwise(
 )
 hypot = elementwise(
     "hypot",
-    scalar=named("hypot"),
+    scalar=scalar.hypot,
     numpy=np.hypot,
     arity=2,
     kinds="f",
@@ -207,7 +223,7 @@ hypot = elementwise(
 )
 gcd = elementwise(
     "gcd",
-    scalar=integer.gcd,
+    scalar=scalar.gcd,
     numpy=np.gcd,
     arity=2,
     kinds="iu",
@@ -216,7 +232,7 @@ gcd = elementwise(
 )
 lcm = elementwise(
     "lcm",
-    scalar=integer.lcm,
+    scalar=scalar.lcm,
     numpy=np.lcm,
     arity=2,
     kinds="iu",
@@ -225,7 +241,7 @@ lcm = elementwise(
 )
 heaviside = elementwise(
     "heaviside",
-    scalar=named("heaviside"),
+    scalar=scalar.heaviside,
     numpy=np.heaviside,
     arity=2,
     kinds="f",
@@ -234,7 +250,7 @@ heaviside = elementwise(
 )
 conjugate = elementwise(
     "conjugate",
-    scalar=lambda a: a if isinstance(a, scalar.ScalarValue) else a.conjugate(),
+    scalar=scalar.conjugate,
     numpy=np.conjugate,
     kinds="iufc",
     tf=("math.conj",),
@@ -246,7 +262,7 @@ conjugate = elementwise(
 
 maximum = elementwise(
     "maximum",
-    scalar=named("maximum"),
+    scalar=scalar.maximum,
     numpy=np.maximum,
     arity=2,
     cost=3,
@@ -255,7 +271,7 @@ maximum = elementwise(
 )
 minimum = elementwise(
     "minimum",
-    scalar=named("minimum"),
+    scalar=scalar.minimum,
     numpy=np.minimum,
     arity=2,
     cost=3,
@@ -264,7 +280,7 @@ minimum = elementwise(
 )
 fmax = elementwise(
     "fmax",
-    scalar=named("fmax"),
+    scalar=scalar.fmax,
     numpy=np.fmax,
     arity=2,
     cost=3,
@@ -272,7 +288,7 @@ fmax = elementwise(
 )
 fmin = elementwise(
     "fmin",
-    scalar=named("fmin"),
+    scalar=scalar.fmin,
     numpy=np.fmin,
     arity=2,
     cost=3,
@@ -280,7 +296,7 @@ fmin = elementwise(
 )
 clip = elementwise(
     "clip",
-    scalar=lambda x, low, high: _bounded(x, low, high),
+    scalar=lambda x, low, high: scalar.minimum(scalar.maximum(x, low), high),
     numpy=lambda x, low, high: np.minimum(np.maximum(x, low), high),
     ufunc=getattr(getattr(np, "_core", np).umath, "clip", None),
     arity=3,
@@ -289,7 +305,3 @@ clip = elementwise(
     tf=("clip_by_value",),
     doc="The value held between two bounds: minimum(maximum(x, low), high). Mirrors numpy.clip.",
 )
-
-
-def _bounded(x: Any, low: Any, high: Any) -> Any:
-    return minimum.lower(maximum.lower(x, low), high)

@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from jitensor import scalar
 from jitensor.errors import DTypeError, ShapeError
 from jitensor.ir import dims, types
 from jitensor.ir.dims import Dim
 from jitensor.ir.graph import CONSTANT, Primitive
 from jitensor.ir.types import DType, Shape, TensorType
-from jitensor.scalar.program import FLOATS
 
 TABLE: dict[str, Primitive] = {CONSTANT.name: CONSTANT}
 BY_UFUNC: dict[Any, Primitive] = {}  # NumPy or SciPy ufunc -> primitive
@@ -144,22 +142,6 @@ def elementwise(
     if ufunc is None and isinstance(numpy, np.ufunc):
         ufunc = numpy
     return register(entry, ufunc=ufunc, tf=tf)
-
-
-def named(name: str, integer: Callable[..., Any] | None = None) -> Callable[..., Any]:
-    """The builder that applies the scalar function `name`, `scalar.complex`'s to complex numbers; or `integer`, where
-    given, to what is no float."""
-
-    def build(*operands: Any) -> Any:
-        first = operands[0]
-        if not isinstance(first, scalar.ScalarValue):
-            return getattr(scalar.complex, name)(*operands)
-        if integer is not None and first.type not in FLOATS:
-            return integer(*operands)
-        return getattr(scalar, name)(*operands)
-
-    build.__name__ = name
-    return build
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------

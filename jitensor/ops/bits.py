@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from jitensor import scalar
 from jitensor.errors import DTypeError
 from jitensor.ir import types
 from jitensor.ir.types import DType
 from jitensor.ops.base import Interval, elementwise
-from jitensor.scalar import integer, minmax
 
 bitwise_and = elementwise(
     "bitwise_and",
@@ -53,7 +53,7 @@ invert = elementwise(
 )
 left_shift = elementwise(
     "left_shift",
-    scalar=integer.left_shift,
+    scalar=scalar.left_shift,
     numpy=np.left_shift,
     arity=2,
     kinds="iu",
@@ -64,7 +64,7 @@ left_shift = elementwise(
 )
 right_shift = elementwise(
     "right_shift",
-    scalar=integer.right_shift,
+    scalar=scalar.right_shift,
     numpy=np.right_shift,
     arity=2,
     kinds="iu",
@@ -75,7 +75,7 @@ right_shift = elementwise(
 )
 bitwise_count = elementwise(
     "bitwise_count",
-    scalar=integer.bit_count,
+    scalar=scalar.bit_count,
     numpy=getattr(np, "bitwise_count", None),
     kinds="iu",
     result=lambda dtype: types.uint8,
@@ -87,7 +87,7 @@ bitwise_count = elementwise(
 
 copysign = elementwise(
     "copysign",
-    scalar=minmax.copysign,
+    scalar=scalar.copysign,
     numpy=np.copysign,
     arity=2,
     kinds="f",
@@ -109,7 +109,7 @@ def _wide_float(name: str) -> Any:
 
 nextafter = elementwise(
     "nextafter",
-    scalar=minmax.nextafter,
+    scalar=scalar.nextafter,
     numpy=np.nextafter,
     rule=_wide_float("nextafter"),
     cost=12,
@@ -119,7 +119,7 @@ nextafter = elementwise(
 )
 spacing = elementwise(
     "spacing",
-    scalar=minmax.spacing,
+    scalar=scalar.spacing,
     numpy=np.spacing,
     rule=_wide_float("spacing"),
     cost=12,
@@ -128,7 +128,7 @@ spacing = elementwise(
 )
 frexp_mantissa = elementwise(
     "frexp_mantissa",
-    scalar=lambda a: minmax.frexp(a)[0],
+    scalar=lambda a: scalar.frexp(a)[0],
     numpy=lambda a: np.frexp(a)[0],
     kinds="f",
     cost=10,
@@ -136,7 +136,7 @@ frexp_mantissa = elementwise(
 )
 frexp_exponent = elementwise(
     "frexp_exponent",
-    scalar=lambda a: minmax.frexp(a)[1],
+    scalar=lambda a: scalar.frexp(a)[1],
     numpy=lambda a: np.frexp(a)[1],
     kinds="f",
     result=lambda dtype: types.int32,
@@ -153,7 +153,7 @@ def _ldexp_rule(a: DType, n: DType) -> DType:
 
 ldexp = elementwise(
     "ldexp",
-    scalar=minmax.ldexp,
+    scalar=scalar.ldexp,
     numpy=np.ldexp,
     rule=_ldexp_rule,
     cost=10,

@@ -15,8 +15,6 @@ from jitensor.errors import DTypeError
 from jitensor.ir import types
 from jitensor.ir.types import DType
 from jitensor.ops.base import elementwise, to_real
-from jitensor.ops.comparison import truth
-from jitensor.scalar import integer
 
 _FLOAT_OF = {"float16": "f32", "complex64": "f32", "complex128": "f64"}
 
@@ -28,21 +26,21 @@ def _machine_type(dtype: DType) -> str:
 
 def _cast(x: Any, dtype: DType) -> Any:
     if dtype.kind == "b":
-        return truth(x)
+        return scalar.truth(x)
     if not isinstance(x, scalar.ScalarValue):
         if dtype.kind != "c":
-            return _cast(x.real, dtype)
-        return _complex(*[scalar.convert(part, _machine_type(dtype)) for part in (x.real, x.imag)])
+            return _cast(x.re, dtype)
+        return _complex(*[scalar.convert(part, _machine_type(dtype)) for part in (x.re, x.im)])
     target = _machine_type(dtype)
     if dtype is types.float16 and x.type == "f64":
         return _round_to_odd(x)
     if dtype.kind == "c":
         return _complex(scalar.convert(x, target), x.program.constant(0.0, target))
-    return integer.cast(x, target)
+    return scalar.cast(x, target)
 
 
 def _complex(real: Any, imag: Any) -> Any:
-    return scalar.complex.ComplexValue(real, imag)
+    return scalar.ComplexValue(real, imag)
 
 
 def _round_to_odd(x: Any) -> Any:
@@ -75,7 +73,7 @@ cast = elementwise(
 )
 real = elementwise(
     "real",
-    scalar=lambda a: a if isinstance(a, scalar.ScalarValue) else a.real,
+    scalar=lambda a: a if isinstance(a, scalar.ScalarValue) else a.re,
     numpy=lambda a: np.real(a),
     result=to_real,
     tf=("math.real",),
@@ -83,7 +81,7 @@ real = elementwise(
 )
 imag = elementwise(
     "imag",
-    scalar=lambda a: a.program.constant(0, a.type) if isinstance(a, scalar.ScalarValue) else a.imag,
+    scalar=lambda a: a.program.constant(0, a.type) if isinstance(a, scalar.ScalarValue) else a.im,
     numpy=lambda a: np.imag(a),
     result=to_real,
     tf=("math.imag",),

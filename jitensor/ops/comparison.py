@@ -17,15 +17,9 @@ from jitensor.ir import types
 from jitensor.ir.graph import Primitive
 from jitensor.ir.types import DType
 from jitensor.ops.base import Interval, elementwise, to_bool
-from jitensor.scalar import integer, minmax
 
 
 def _comparison(name: str, numpy: Any, build: Callable[..., Any], doc: str) -> Primitive:
-    """build: the comparison of real numbers, of two integer dtypes too."""
-
-    def on_any(a: Any, b: Any) -> Any:
-        return build(a, b) if isinstance(a, scalar.ScalarValue) else getattr(scalar.complex, name)(a, b)
-
     def rule(a: DType, b: DType) -> DType:
         if a is not b and {a, b} != {types.int64, types.uint64}:
             raise DTypeError(f"{name}: operands are {a.name}, {b.name}; needed one dtype")
@@ -33,36 +27,27 @@ def _comparison(name: str, numpy: Any, build: Callable[..., Any], doc: str) -> P
 
     few_values = (Interval(-3.0, 3.0), Interval(-3.0, 3.0))  # so that equal pairs come up
     tf = (name, f"math.{name}")
-    return elementwise(name, scalar=on_any, numpy=numpy, arity=2, rule=rule, samples=few_values, tf=tf, doc=doc)
+    return elementwise(name, scalar=build, numpy=numpy, arity=2, rule=rule, samples=few_values, tf=tf, doc=doc)
 
 
-equal = _comparison("equal", np.equal, integer.equal_to, "True where equal. Mirrors numpy.equal.")
+equal = _comparison("equal", np.equal, scalar.equal, "True where equal. Mirrors numpy.equal.")
 not_equal = _comparison(
-    "not_equal", np.not_equal, integer.not_equal_to, "True where different, nan included. Mirrors numpy.not_equal."
+    "not_equal", np.not_equal, scalar.not_equal, "True where different, nan included. Mirrors numpy.not_equal."
 )
-less = _comparison("less", np.less, integer.less, "True where a < b. Mirrors numpy.less.")
-less_equal = _comparison(
-    "less_equal", np.less_equal, integer.less_equal, "True where a <= b. Mirrors numpy.less_equal."
-)
-greater = _comparison("greater", np.greater, integer.greater, "True where a > b. Mirrors numpy.greater.")
+less = _comparison("less", np.less, scalar.less, "True where a < b. Mirrors numpy.less.")
+less_equal = _comparison("less_equal", np.less_equal, scalar.less_equal, "True where a <= b. Mirrors numpy.less_equal.")
+greater = _comparison("greater", np.greater, scalar.greater, "True where a > b. Mirrors numpy.greater.")
 greater_equal = _comparison(
-    "greater_equal", np.greater_equal, integer.greater_equal, "True where a >= b. Mirrors numpy.greater_equal."
+    "greater_equal", np.greater_equal, scalar.greater_equal, "True where a >= b. Mirrors numpy.greater_equal."
 )
 
 
 # Logic ----------------------------------------------------------------------------------------------------------------
 
 
-def truth(a: Any) -> Any:
-    """True where the value is not 0; nan is true."""
-    if not isinstance(a, scalar.ScalarValue):
-        return scalar.not_equal(a.real, 0.0) | scalar.not_equal(a.imag, 0.0)
-    return minmax.truth(a)
-
-
 logical_and = elementwise(
     "logical_and",
-    scalar=lambda a, b: truth(a) & truth(b),
+    scalar=lambda a, b: scalar.truth(a) & scalar.truth(b),
     numpy=np.logical_and,
     arity=2,
     result=to_bool,
@@ -71,7 +56,7 @@ logical_and = elementwise(
 )
 logical_or = elementwise(
     "logical_or",
-    scalar=lambda a, b: truth(a) | truth(b),
+    scalar=lambda a, b: scalar.truth(a) | scalar.truth(b),
     numpy=np.logical_or,
     arity=2,
     result=to_bool,
@@ -80,7 +65,7 @@ logical_or = elementwise(
 )
 logical_xor = elementwise(
     "logical_xor",
-    scalar=lambda a, b: truth(a) ^ truth(b),
+    scalar=lambda a, b: scalar.truth(a) ^ scalar.truth(b),
     numpy=np.logical_xor,
     arity=2,
     result=to_bool,
@@ -89,7 +74,7 @@ logical_xor = elementwise(
 )
 logical_not = elementwise(
     "logical_not",
-    scalar=lambda a: ~truth(a),
+    scalar=scalar.logical_not,
     numpy=np.logical_not,
     result=to_bool,
     tf=("logical_not", "math.logical_not"),
@@ -100,14 +85,9 @@ logical_not = elementwise(
 # Tests of one value ---------------------------------------------------------------------------------------------------
 
 
-def _test(real: Callable[[Any], Any], join: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-    """A test of real numbers, joined over real and imaginary part."""
-    return lambda a: real(a) if isinstance(a, scalar.ScalarValue) else join(real(a.real), real(a.imag))
-
-
 isnan = elementwise(
     "isnan",
-    scalar=_test(minmax.isnan, lambda a, b: a | b),
+    scalar=scalar.isnan,
     numpy=np.isnan,
     result=to_bool,
     tf=("math.is_nan",),
@@ -115,7 +95,7 @@ isnan = elementwise(
 )
 isinf = elementwise(
     "isinf",
-    scalar=_test(minmax.isinf, lambda a, b: a | b),
+    scalar=scalar.isinf,
     numpy=np.isinf,
     result=to_bool,
     tf=("math.is_inf",),
@@ -123,7 +103,7 @@ isinf = elementwise(
 )
 isfinite = elementwise(
     "isfinite",
-    scalar=_test(minmax.isfinite, lambda a, b: a & b),
+    scalar=scalar.isfinite,
     numpy=np.isfinite,
     result=to_bool,
     tf=("math.is_finite",),
@@ -131,7 +111,7 @@ isfinite = elementwise(
 )
 signbit = elementwise(
     "signbit",
-    scalar=minmax.signbit,
+    scalar=scalar.signbit,
     numpy=np.signbit,
     kinds="f",
     result=to_bool,
@@ -147,15 +127,9 @@ def _where_rule(condition: DType, a: DType, b: DType) -> DType:
     return a
 
 
-def _select(condition: Any, a: Any, b: Any) -> Any:
-    if isinstance(a, scalar.ScalarValue):
-        return scalar.select(condition, a, b)
-    return scalar.complex.select(condition, a, b)
-
-
 where = elementwise(
     "where",
-    scalar=_select,
+    scalar=scalar.select,
     numpy=lambda condition, a, b: np.where(condition, a, b),
     rule=_where_rule,
     samples=(Interval(0.0, 1.0), Interval(-10.0, 10.0), Interval(-10.0, 10.0)),

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jitensor.ops.base import Interval, elementwise, named
+from jitensor import scalar
+from jitensor.ops.base import Interval, elementwise
 
 # Ours and NumPy's are each within 1 ULP, NumPy's float32 exp and log within 4 (its SIMD loops trade accuracy for
 # speed). Complex results are put together from real ones with a rounding or two more.
@@ -15,7 +16,7 @@ _POSITIVE = (Interval(1e-3, 50.0),)
 
 exp = elementwise(
     "exp",
-    scalar=named("exp"),
+    scalar=scalar.exp,
     numpy=np.exp,
     kinds="fc",
     cost=20,
@@ -25,7 +26,7 @@ exp = elementwise(
 )
 exp2 = elementwise(
     "exp2",
-    scalar=named("exp2"),
+    scalar=scalar.exp2,
     numpy=np.exp2,
     kinds="fc",
     cost=20,
@@ -34,7 +35,7 @@ exp2 = elementwise(
 )
 expm1 = elementwise(
     "expm1",
-    scalar=named("expm1"),
+    scalar=scalar.expm1,
     numpy=np.expm1,
     kinds="fc",
     cost=25,
@@ -44,7 +45,7 @@ expm1 = elementwise(
 )
 log = elementwise(
     "log",
-    scalar=named("log"),
+    scalar=scalar.log,
     numpy=np.log,
     kinds="fc",
     cost=25,
@@ -55,7 +56,7 @@ log = elementwise(
 )
 log2 = elementwise(
     "log2",
-    scalar=named("log2"),
+    scalar=scalar.log2,
     numpy=np.log2,
     kinds="fc",
     cost=30,
@@ -65,7 +66,7 @@ log2 = elementwise(
 )
 log10 = elementwise(
     "log10",
-    scalar=named("log10"),
+    scalar=scalar.log10,
     numpy=np.log10,
     kinds="fc",
     cost=30,
@@ -75,7 +76,7 @@ log10 = elementwise(
 )
 log1p = elementwise(
     "log1p",
-    scalar=named("log1p"),
+    scalar=scalar.log1p,
     numpy=np.log1p,
     kinds="fc",
     cost=30,
@@ -86,7 +87,7 @@ log1p = elementwise(
 )
 logaddexp = elementwise(
     "logaddexp",
-    scalar=named("logaddexp"),
+    scalar=scalar.logaddexp,
     numpy=np.logaddexp,
     arity=2,
     kinds="f",
@@ -97,7 +98,7 @@ logaddexp = elementwise(
 )
 logaddexp2 = elementwise(
     "logaddexp2",
-    scalar=named("logaddexp2"),
+    scalar=scalar.logaddexp2,
     numpy=np.logaddexp2,
     arity=2,
     kinds="f",
@@ -117,7 +118,7 @@ def _sigmoid(x: Any) -> Any:
 
 sigmoid = elementwise(
     "sigmoid",
-    scalar=named("sigmoid"),
+    scalar=scalar.sigmoid,
     numpy=_sigmoid,
     kinds="f",
     cost=25,

@@ -16,8 +16,8 @@ from jitensor.ir.graph import Primitive
 from jitensor.ir.types import DType, TensorType
 from jitensor.ops.arithmetic import maximum, minimum
 from jitensor.ops.base import DEFAULT_SAMPLES, Reduction, reduced_shape, reduction, register
-from jitensor.scalar.program import FLOATS
 
+_INEXACT = ("f32", "f64", "c64", "c128")  # the machine types that have nan
 _NO_IDENTITY = "zero-size array to reduction operation {} which has no identity"
 
 
@@ -98,15 +98,10 @@ def _beats(order: Any) -> Any:
     """`beats(new, old)`: the new value comes before the old one; the first nan beats everything after it."""
 
     def beats(new: Any, old: Any) -> Any:
-        if not isinstance(new, scalar.ScalarValue):
-            new_nan = scalar.is_nan(new.real) | scalar.is_nan(new.imag)
-            old_nan = scalar.is_nan(old.real) | scalar.is_nan(old.imag)
-            tie = scalar.equal(new.real, old.real)
-            return (new_nan | order(new.real, old.real) | (tie & order(new.imag, old.imag))) & ~old_nan
         if new.type == "i1":
             return order(scalar.convert(new, "u8"), scalar.convert(old, "u8"))
         better = order(new, old)
-        return (better | scalar.is_nan(new)) & ~scalar.is_nan(old) if new.type in FLOATS else better
+        return (better | scalar.isnan(new)) & ~scalar.isnan(old) if new.type in _INEXACT else better
 
     return beats
 
@@ -132,13 +127,13 @@ def _arg(name: str, lower: Reduction, numpy: Any, doc: str) -> Primitive:
 
 argmax = _arg(
     "argmax",
-    Reduction(_lowest, _beats(lambda a, b: a > b), "arg", "attempt to get argmax of an empty sequence"),
+    Reduction(_lowest, _beats(scalar.greater), "arg", "attempt to get argmax of an empty sequence"),
     np.argmax,
     "Position of the first largest element; of the first nan if there is one. Mirrors numpy.argmax.",
 )
 argmin = _arg(
     "argmin",
-    Reduction(_highest, _beats(lambda a, b: a < b), "arg", "attempt to get argmin of an empty sequence"),
+    Reduction(_highest, _beats(scalar.less), "arg", "attempt to get argmin of an empty sequence"),
     np.argmin,
     "Position of the first smallest element; of the first nan if there is one. Mirrors numpy.argmin.",
 )

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jitensor import scalar
-from jitensor.ops.base import elementwise, named
-from jitensor.scalar import minmax
-
-
-def _whole(name: str) -> Any:
-    def build(a: Any) -> Any:
-        return getattr(scalar, name)(a) if a.type in ("f32", "f64") else a
-
-    return build
-
+from jitensor.ops.base import elementwise
 
 floor = elementwise(
     "floor",
-    scalar=_whole("floor"),
+    scalar=scalar.floor,
     numpy=np.floor,
     kinds="biuf",
     tf=("floor", "math.floor"),
@@ -28,7 +17,7 @@ floor = elementwise(
 )
 ceil = elementwise(
     "ceil",
-    scalar=_whole("ceil"),
+    scalar=scalar.ceil,
     numpy=np.ceil,
     kinds="biuf",
     tf=("math.ceil",),
@@ -36,14 +25,14 @@ ceil = elementwise(
 )
 trunc = elementwise(
     "trunc",
-    scalar=_whole("trunc"),
+    scalar=scalar.trunc,
     numpy=np.trunc,
     kinds="biuf",
     doc="The whole number next to the value toward 0. Mirrors numpy.trunc.",
 )
 rint = elementwise(
     "rint",
-    scalar=named("rint"),
+    scalar=scalar.rint,
     numpy=np.rint,
     kinds="fc",
     tf=("round", "math.round", "math.rint"),
@@ -51,7 +40,7 @@ rint = elementwise(
 )
 modf_fraction = elementwise(
     "modf_fraction",
-    scalar=minmax.modf_fraction,
+    scalar=lambda a: scalar.modf(a)[0],
     numpy=lambda a: np.modf(a)[0],
     kinds="f",
     cost=5,

@@ -15,7 +15,7 @@ import numpy as np
 from jitensor import scalar
 from jitensor.ir.graph import Primitive
 from jitensor.ops import arithmetic, exp_log
-from jitensor.ops.base import BY_UFUNC, Interval, elementwise, named
+from jitensor.ops.base import BY_UFUNC, Interval, elementwise
 
 
 def _elementwise_of(function: Callable[[float], float]) -> Callable[[Any], Any]:
@@ -31,7 +31,7 @@ def _elementwise_of(function: Callable[[float], float]) -> Callable[[Any], Any]:
 
 erf = elementwise(
     "erf",
-    scalar=named("erf"),
+    scalar=scalar.erf,
     numpy=_elementwise_of(math.erf),
     kinds="f",
     cost=50,
@@ -42,7 +42,7 @@ erf = elementwise(
 )
 erfc = elementwise(
     "erfc",
-    scalar=named("erfc"),
+    scalar=scalar.erfc,
     numpy=_elementwise_of(math.erfc),
     kinds="f",
     cost=60,

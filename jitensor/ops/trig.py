@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from jitensor import scalar
 from jitensor.ir.graph import Primitive
-from jitensor.ops.base import DEFAULT_SAMPLES, Interval, elementwise, named
+from jitensor.ops.base import DEFAULT_SAMPLES, Interval, elementwise
 
 # Ours is within 2 ULP of the exact value, NumPy's within 4. Complex results are put together from real ones.
 _NEAR = 6.0
@@ -20,7 +21,7 @@ def _circular(
     """An op of one operand, float or complex, whose scalar function has the same name."""
     return elementwise(
         name,
-        scalar=named(name),
+        scalar=getattr(scalar, name),
         numpy=numpy,
         kinds="fc",
         cost=cost,
@@ -78,7 +79,7 @@ arctanh = _circular(
 )
 arctan2 = elementwise(
     "atan2",
-    scalar=named("atan2"),
+    scalar=scalar.atan2,
     numpy=np.arctan2,
     arity=2,
     kinds="f",

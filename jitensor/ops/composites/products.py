@@ -14,7 +14,7 @@ from jitensor.ops.composites.reductions import count, widened
 
 
 def matmul(emit: Emit, x: Any, y: Any) -> Any:
-    """Mirrors numpy.matmul: a vector on the left is a row, on the right a column, and its dimension is dropped after."""
+    """Mirrors numpy.matmul: a vector on the left is a row, on the right a column, whose dimension is dropped after."""
     if x.type.rank == 0 or y.type.rank == 0:
         raise ShapeError(
             "matmul: Input operand does not have enough dimensions (has 0, gufunc core with signature "
