@@ -22,18 +22,22 @@ def fit(g: Callable, degree: int, a: float, b: float, weight: Callable) -> tuple
     balance = [mp.mpf(1)] * count
     best: tuple = (mp.inf, [])
     for _ in range(60):
-        coefficients = _least_squares(points, values, [w * mp.sqrt(v) for w, v in zip(weights, balance)], degree)
-        errors = [w * abs(mp.polyval(coefficients[::-1], x) - v) for x, v, w in zip(points, values, weights)]
+        coefficients = _least_squares(
+            points, values, [w * mp.sqrt(v) for w, v in zip(weights, balance, strict=True)], degree
+        )
+        errors = [
+            w * abs(mp.polyval(coefficients[::-1], x) - v) for x, v, w in zip(points, values, weights, strict=True)
+        ]
         best = min(best, (max(errors), coefficients), key=lambda p: p[0])
-        balance = [v * e for v, e in zip(balance, errors)]
+        balance = [v * e for v, e in zip(balance, errors, strict=True)]
         total = sum(balance)
         balance = [v / total for v in balance]
     return best[1], best[0]
 
 
 def _least_squares(points: list, values: list, weights: list, degree: int) -> list:
-    rows = mp.matrix([[w * x**j for j in range(degree + 1)] for x, w in zip(points, weights)])
-    right = mp.matrix([w * v for v, w in zip(values, weights)])
+    rows = mp.matrix([[w * x**j for j in range(degree + 1)] for x, w in zip(points, weights, strict=True)])
+    right = mp.matrix([w * v for v, w in zip(values, weights, strict=True)])
     return list(mp.lu_solve(rows.T * rows, rows.T * right))
 
 
@@ -47,13 +51,19 @@ if __name__ == "__main__":
     def w(x):  # a weight must not vanish
         return max(abs(x), mp.mpf("1e-4"))
 
+    def exp_tail(r):
+        return (mp.expm1(at(r)) - at(r)) / at(r) ** 2
+
+    def exp2_tail(r):
+        return (mp.expm1(at(r) * mp.log(2)) - at(r) * mp.log(2)) / at(r) ** 2
+
     for title, g, degree, a, b, weight in (
-        ("exp f64: (exp(r)-1-r)/r^2", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 9, -L, L, lambda r: w(r) ** 2),
-        ("exp f32", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 4, -L, L, lambda r: w(r) ** 2),
-        ("expm1 f64", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 10, -L, L, lambda r: w(r)),
-        ("expm1 f32", lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2, 5, -L, L, lambda r: w(r)),
-        ("exp2 f64: (2^r-1-r ln2)/r^2", lambda r: (mp.expm1(at(r) * mp.log(2)) - at(r) * mp.log(2)) / at(r) ** 2, 9, -0.5, 0.5, lambda r: w(r) ** 2),
-        ("exp2 f32", lambda r: (mp.expm1(at(r) * mp.log(2)) - at(r) * mp.log(2)) / at(r) ** 2, 4, -0.5, 0.5, lambda r: w(r) ** 2),
+        ("exp f64: (exp(r)-1-r)/r^2", exp_tail, 9, -L, L, lambda r: w(r) ** 2),
+        ("exp f32", exp_tail, 4, -L, L, lambda r: w(r) ** 2),
+        ("expm1 f64", exp_tail, 10, -L, L, w),
+        ("expm1 f32", exp_tail, 5, -L, L, w),
+        ("exp2 f64: (2^r-1-r ln2)/r^2", exp2_tail, 9, -0.5, 0.5, lambda r: w(r) ** 2),
+        ("exp2 f32", exp2_tail, 4, -0.5, 0.5, lambda r: w(r) ** 2),
     ):  # fmt: skip
         coefficients, worst = fit(g, degree, a, b, weight)
         print(f"{title}: error 2^{float(mp.log(worst, 2)):.1f}")

@@ -1,14 +1,16 @@
-"""Compiles a scalar function alone, through each CPU writer, into a function of NumPy arrays. For tests and benchmarks."""
+"""Compiles a scalar function alone, through each CPU writer, into a function of NumPy arrays."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as binding
+import mpmath
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
@@ -44,7 +46,8 @@ class Compiled:
         self.slow = np.zeros(0, bool)
 
     def __call__(self, *arrays: Any) -> Any:
-        inputs = [np.ascontiguousarray(a, DTYPES[t]) for a, t in zip(np.broadcast_arrays(*arrays), self.types)]
+        whole = np.broadcast_arrays(*arrays)
+        inputs = [np.ascontiguousarray(a, DTYPES[t]) for a, t in zip(whole, self.types, strict=True)]
         outputs = [np.empty(inputs[0].shape, DTYPES[r.type]) for r in self.program.results]
         self.run(inputs[0].size, *[a.reshape(-1) for a in inputs + outputs])
         self.slow = outputs.pop() if self.program.slow else np.zeros(outputs[0].shape, bool)
@@ -136,3 +139,49 @@ def compile_numba(function: Callable[..., Any], types: tuple[str, ...], *, exact
     scope: dict[str, Any] = {}
     exec(compile(text, f"<njit {program.results[0].type}>", "exec"), scope)
     return Compiled(scope["kernel"], program, text, "")
+
+
+def with_slow_path(function: Callable[..., Any], types: tuple[str, ...], compiler: Any, arrays: Any) -> Any:
+    """The result as an executor would make it: fast, then the slow elements from the exact program."""
+    fast = compiler(function, types)
+    result = fast(*arrays)
+    if fast.program.slow:
+        result = np.where(fast.slow, compiler(function, types, exact=True)(*arrays), result)
+    return result
+
+
+def assert_same(result: Any, expected: Any, arrays: tuple[np.ndarray, ...] = ()) -> None:
+    """Equal values, signs of zero and places of nan, for one array or several."""
+    for r, e in zip(*((v,) if isinstance(v, np.ndarray) else v for v in (result, expected)), strict=True):
+        np.testing.assert_array_equal(r, e)
+        if e.dtype.kind == "f":
+            wrong = np.flatnonzero(~np.isnan(e) & (np.signbit(r) != np.signbit(e)))
+            assert not wrong.size, [[a[w] for a in arrays] for w in wrong[:5]]
+
+
+def worst_ulp(result: np.ndarray, arrays: tuple[np.ndarray, ...], reference: Callable[..., Any]) -> tuple[float, Any]:
+    """The largest error in units of the last place of the true result, and where; `reference` is mpmath's function.
+
+    Below the normal numbers a unit is the smallest subnormal; beyond the largest number only inf is right.
+    """
+    info = np.finfo(result.dtype)
+    worst: tuple[float, Any] = (0.0, None)
+    with mpmath.workprec(150):
+        for got, *point in zip(result, *arrays, strict=True):
+            true = reference(*(mpmath.mpf(float(v)) for v in point))
+            exponent = mpmath.frexp(true)[1] - 1 if true else -5000
+            unit = mpmath.ldexp(1, max(exponent, info.minexp) - info.nmant)
+            if np.isinf(got) and abs(true) >= mpmath.mpf(float(info.max)):
+                continue
+            error = float(abs(mpmath.mpf(float(got)) - true) / unit) if np.isfinite(got) else float("inf")
+            worst = max(worst, (error, tuple(point)), key=lambda w: w[0])
+    return worst
+
+
+CALL = re.compile(r"^\s+callq?\b", re.MULTILINE)
+
+
+def assert_vectorised(compiled: Compiled) -> None:
+    """The compiled loop holds packed vector instructions and calls nothing."""
+    assert re.search(r"\bv?\w+(pd|ps|dqu\w*|q|d|w|b)\s.*[yz]mm", compiled.assembly), "no packed instruction"
+    assert not CALL.search(compiled.assembly), "a call in the loop"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scalar_harness import DTYPES, compile_llvm, compile_numba
+from scalar_harness import DTYPES, assert_same, compile_llvm, compile_numba, with_slow_path
 
 from jitensor.scalar import half, minmax, program, rounding
 
@@ -57,24 +57,6 @@ def edges(t: str) -> np.ndarray:
 def pairs(t: str) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.meshgrid(edges(t), edges(t))
     return a.ravel(), b.ravel()
-
-
-def with_slow_path(function, types, compiler, arrays):
-    fast = compiler(function, types)
-    result = fast(*arrays)
-    if fast.program.slow:
-        result = np.where(fast.slow, compiler(function, types, exact=True)(*arrays), result)
-    return result
-
-
-def assert_same(result, expected, arrays=()):
-    """Equal values, signs of zero and places of nan."""
-    for r, e in zip(*((v,) if isinstance(v, np.ndarray) else v for v in (result, expected)), strict=True):
-        np.testing.assert_array_equal(r, e)
-        if e.dtype.kind == "f":
-            number = ~np.isnan(e)
-            wrong = np.flatnonzero(number & (np.signbit(r) != np.signbit(e)))
-            assert not wrong.size, [[a[w] for a in arrays] for w in wrong[:5]]
 
 
 @pytest.mark.parametrize("t", FLOATS)

@@ -76,7 +76,7 @@ def _declaration(symbol: str, type: str, count: int) -> str:
 
 
 def literal(value: float | int, type: str) -> str:
-    """A constant as LLVM writes it: exact hexadecimal for floats (f32 too is written as its f64), decimal for integers."""
+    """A constant as LLVM writes it: floats in exact hexadecimal (f32 too as its f64), integers in decimal."""
     if type in FLOATS:
         return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
     return str(int(value)) if type != "i1" else ("true" if value else "false")

@@ -1,9 +1,9 @@
 """Writes a scalar program's instructions as Python statements for Numba's `@njit`.
 
 Owns the mapping from scalar primitives to typed Python expressions, and nothing about loops, arrays or kernels. Numba
-widens (`int32 + int32` is int64, `float32 * 2.0` is float64), so every expression is cast back and every constant typed;
-the results then equal the LLVM writer's bit for bit, except where the kernel's `fastmath={'contract'}` fuses. Scalar
-functions stay functions of their own, compiled without fastmath. In:
+widens (`int32 + int32` is int64, `float32 * 2.0` is float64), so every expression is cast back and every constant is
+typed; the results then equal the LLVM writer's bit for bit, except where the kernel's `fastmath={'contract'}` fuses.
+Scalar functions stay functions of their own, compiled without fastmath. In:
 
     %1 = const 0.5 : f32              out:    t3 = exp_f32(x * float32(0.5))
     %2 = mul %0 %1 : f32
@@ -19,7 +19,7 @@ import math
 import struct
 from collections.abc import Mapping
 
-from ..scalar.program import FLOATS, INTEGERS, SIGNED, UNSIGNED, WIDTH, Outlined, ScalarProgram
+from ..scalar.program import FLOATS, INTEGERS, SIGNED, WIDTH, Outlined, ScalarProgram
 
 NUMBA_TYPE = {"i1": "bool_", "f32": "float32", "f64": "float64"} | {
     t: f"{'int' if t in SIGNED else 'uint'}{WIDTH[t]}" for t in INTEGERS
@@ -85,7 +85,7 @@ def libm_function(symbol):
     return function
 '''
 
-# The forms of the ops, by op and kind of type (f float, i integer, b truth). A writer for another target overrides some.
+# The forms of the ops, by op and kind of type (f float, i integer, b truth). Another target overrides some.
 Forms = Mapping[tuple[str, str], str]
 NJIT_FORMS: Forms = {
     **{(op, "f"): f"%s {sign} %s" for op, sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"))},

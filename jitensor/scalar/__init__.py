@@ -61,7 +61,7 @@ reciprocal = by_type("reciprocal", real=_power.reciprocal, integer=_integer.reci
 floor_divide = by_type("floor_divide", real=_rounding.floor_divide, integer=_integer.floor_divide)
 remainder = by_type("remainder", real=_rounding.remainder, integer=_integer.remainder)
 fmod = by_type("fmod", real=_rounding.fmod, integer=_integer.fmod)
-divmod = by_type("divmod", real=_rounding.divmod, integer=_integer.divmod)  # noqa: A001
+divmod = by_type("divmod", real=_rounding.divmod, integer=_integer.divmod)
 
 maximum = by_type("maximum", real=_minmax.maximum, complex=_complex.maximum)
 minimum = by_type("minimum", real=_minmax.minimum, complex=_complex.minimum)

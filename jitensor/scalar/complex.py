@@ -1,7 +1,8 @@
 """Complex numbers as pairs of scalar values: arithmetic, order and functions as NumPy has them.
 
-Owns the formulas; loads and stores of interleaved numbers are a writer's matter. A `ComplexValue` never reaches a scalar
-program, only its parts do. Formulas run with `contract` off, so that z * conj(z) is real, and quotients are NumPy's.
+Owns the formulas; loads and stores of interleaved numbers are a writer's matter. A `ComplexValue` never reaches a
+scalar program, only its parts do. Formulas run with `contract` off, so that z * conj(z) is real, and
+quotients are NumPy's.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 from . import exp_log, hyperbolic, minmax, special, trig
-from .exp_log import LOG2_E
+from .exp_log import BITS, LOG2_E, MANTISSA
 from .minmax import copysign, isfinite, isinf
 from .power import two_product
-from .program import ScalarProgram, ScalarValue, equal, fabs, fma, is_nan, not_equal, select, sqrt, trunc
+from .program import ScalarProgram, ScalarValue, bitcast, equal, fabs, fma, is_nan, not_equal, select, sqrt, trunc
 from .program import rint as scalar_rint
 
 Number = complex | float | int
 
 
 class ComplexValue:
-    """`re` + `im` i, two values of one float type. Operators record; Python numbers and real values join as they are."""
+    """`re` + `im` i, two values of one float type. Operators record; Python numbers and real values are lifted."""
 
     __slots__ = ("re", "im")
 
@@ -502,11 +503,15 @@ _INTEGER_STEPS = 7  # NumPy multiplies for integer exponents below 100, and so u
 
 @strict
 def power(a: ComplexValue, b: ComplexValue) -> ComplexValue:
-    """a^b as NumPy: by multiplication for real integer exponents below 100, else e^(b log a); nan for 0 to b <= 0."""
+    """a^b as NumPy: by multiplication for real integer exponents below 100, else e^(b log a).
+
+    0^b is 0 for b.re > 0 and nan otherwise, but z^0 is always 1.
+    """
     general = exp(multiply(b, log(a)))
     size = fabs(b.re)
     whole = equal(b.im, 0.0) & equal(trunc(b.re), b.re) & (size < 100.0)
-    count = exp_log.bitcast(select(whole, size, 0.0) + 1.5 * 2.0 ** exp_log.MANTISSA[a.re.type], exp_log.BITS[a.re.type])
+    t = a.re.type
+    count = bitcast(select(whole, size, 0.0) + 1.5 * 2.0 ** MANTISSA[t], BITS[t])
     product = constant(a.program, 1.0, a.re.type)
     factor = a
     for bit in range(_INTEGER_STEPS):
@@ -515,8 +520,7 @@ def power(a: ComplexValue, b: ComplexValue) -> ComplexValue:
     product = choose(b.re < 0.0, reciprocal(product), product)
     result = choose(whole, product, general)
     zero_base = ~truth(a)
-    positive = (b.re > 0.0) & equal(b.im, 0.0)
-    at_zero = select(positive, _literal(a, 0.0), math.nan)
+    at_zero = select(b.re > 0.0, _literal(a, 0.0), math.nan)
     result = choose(zero_base, ComplexValue(at_zero, at_zero), result)
     return choose(~truth(b), constant(a.program, 1.0, a.re.type), result)
 

@@ -18,7 +18,7 @@ def by_type(
     *,
     real: Callable[..., Any] | None = None,
     integer: Callable[..., Any] | None = None,
-    complex: Callable[..., Any] | None = None,  # noqa: A002
+    complex: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """A function that takes `complex` if any operand is a ComplexValue, `integer` if the first is an integer or i1
     (`real` where there is none), else `real`. Real operands beside a complex one are lifted.

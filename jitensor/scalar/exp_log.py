@@ -53,14 +53,16 @@ _EXP2 = {  # (2^r - 1 - r ln 2) / r^2 on |r| <= 1/2
         1.5252733859856214e-05, 1.32154349227723e-06, 1.0178049114313271e-07, 7.073843556027879e-09,
         4.4570419838571393e-10,
     ),
-    "f32": (0.24022651134917272, 0.055503616667271986, 0.009618024955652522, 0.001339042793463252, 0.00015471249591773902),
+    "f32": (
+        0.24022651134917272, 0.055503616667271986, 0.009618024955652522, 0.001339042793463252, 0.00015471249591773902,
+    ),
 }  # fmt: skip
 _EXP_RANGE = {"f32": (-104.5, 89.5), "f64": (-746.0, 710.0)}  # beyond it the result is 0 or inf
 _EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
 
 
 def polynomial(x: ScalarValue, coefficients: tuple[float, ...]) -> ScalarValue:
-    """sum of coefficients[i] * x^i, Horner with fma: the fewest operations, where throughput decides and not latency."""
+    """sum of coefficients[i] * x^i by Horner with fma: the fewest operations, since throughput decides, not latency."""
     total: ScalarValue | float = coefficients[-1]
     for c in coefficients[-2::-1]:
         total = fma(x, total, c)
@@ -86,7 +88,7 @@ def nearest_integer(x: ScalarValue, factor: float) -> tuple[ScalarValue, ScalarV
 
 
 def scales(bits: ScalarValue, t: str) -> tuple[ScalarValue, ScalarValue]:
-    """Two powers of two whose product is 2^k, each a normal number: one rounding, even where 2^k is no normal number."""
+    """Two normal powers of two whose product is 2^k: scaling by both rounds once, even where 2^k is not normal."""
     half = bits >> 1
     return bitcast(half << MANTISSA[t], t), bitcast((bits - half) << MANTISSA[t], t)
 
@@ -212,7 +214,7 @@ def log(x: ScalarValue) -> ScalarValue:
 
 
 def _log_scaled(x: ScalarValue, inverse: str, unit: tuple[float, float]) -> ScalarValue:
-    """k * unit + log(1 + f) * inverse, the product carried in two parts. As FreeBSD's e_log2.c, with fma for splitting."""
+    """k * unit + log(1 + f) * inverse, the product carried in two parts. As FreeBSD's e_log2.c, split by fma."""
     t = x.type
     k, f = log_reduction(x)
     h, tail = log_tail(f)

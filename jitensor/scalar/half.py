@@ -1,7 +1,7 @@
 """float16 and bfloat16, which are u16 in memory and f32 in every computation: the conversions, bit for bit.
 
-Branch-free integer arithmetic after Fabian Giesen's half_to_float and float_to_half (round to nearest even); a nan stays
-a nan with the payload's high bits, and is quiet.
+Branch-free integer arithmetic after Fabian Giesen's half_to_float and float_to_half (round to nearest even); a nan
+stays a nan with the payload's high bits, and is quiet.
 """
 
 from __future__ import annotations

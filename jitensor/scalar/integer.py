@@ -84,7 +84,7 @@ def fmod(a: ScalarValue, b: ScalarValue) -> ScalarValue:
     return select(equal(b, 0), 0, a - q * d)
 
 
-def divmod(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]:  # noqa: A001
+def divmod(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
     """(floor_divide, remainder)."""
     return floor_divide(a, b), remainder(a, b)
 
@@ -149,7 +149,7 @@ def invert(a: ScalarValue) -> ScalarValue:
 
 @scalar_function
 def bit_count(a: ScalarValue) -> ScalarValue:
-    """The number of ones in |a|, as u8 (numpy.bitwise_count). Sums of neighbouring fields, as in Hacker's Delight 5-1."""
+    """The number of ones in |a|, as u8 (numpy.bitwise_count). Sums of neighbouring fields: Hacker's Delight 5-1."""
     if a.type in SIGNED:
         a = select(a < 0, -a, a)
     width = WIDTH[a.type]

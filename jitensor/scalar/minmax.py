@@ -1,4 +1,4 @@
-"""Choosing, classifying and taking apart numbers: maximum ... clip, sign and its friends, the float's own fields, truth.
+"""Choosing, classifying and taking apart numbers: maximum ... clip, truth, sign and its friends, a float's fields.
 
 Owns what works on comparisons and bit fields, for every type where NumPy has it. Division with a remainder is in
 `rounding.py` (floats) and `integer.py`.
@@ -251,7 +251,7 @@ def ldexp(x: ScalarValue, e: ScalarValue) -> ScalarValue:
     e = select(e > limit, limit, select(e < -limit, -limit, e))
     down = -(bias - 1) + width + 1
     for _ in range(2):
-        step = select(e > bias, e.program.constant(bias, "i64"), select(e < 1 - bias, down, e.program.constant(0, "i64")))
+        step = select(e > bias, bias, select(e < 1 - bias, e.program.constant(down, "i64"), 0))
         x = x * _power_of_two(step, t)
         e = e - step
     e = select(e > bias, bias, select(e < 1 - bias, 1 - bias, e))

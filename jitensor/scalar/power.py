@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from .exp_log import _EXP as EXP_COEFFICIENTS
 from .exp_log import (
     BITS,
     LN2,
@@ -19,7 +20,6 @@ from .exp_log import (
     polynomial,
     scales,
 )
-from .exp_log import _EXP as EXP_COEFFICIENTS
 from .program import ScalarValue, bitcast, convert, equal, fabs, fma, is_nan, not_equal, scalar_function, select, trunc
 
 Pair = tuple[ScalarValue, ScalarValue]

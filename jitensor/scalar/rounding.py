@@ -43,7 +43,7 @@ def floor_divide(a: ScalarValue, b: ScalarValue) -> ScalarValue:
     return divmod_parts(a, b)[0]
 
 
-def divmod(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]:  # noqa: A001
+def divmod(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
     """(floor_divide, remainder)."""
     return floor_divide(a, b), remainder(a, b)
 
