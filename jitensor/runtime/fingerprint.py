@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from jitensor import settings
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-WRITERS = ("codegen", "scalar", "runtime/compiler.py", "runtime/njit.py", "runtime/fingerprint.py")
+WRITERS = ("codegen", "scalar", "ops", "runtime/compiler.py", "runtime/njit.py", "runtime/fingerprint.py")
 NUMBA_VARIABLES = (
     "NUMBA_CPU_NAME",
     "NUMBA_CPU_FEATURES",

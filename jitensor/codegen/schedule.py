@@ -1,0 +1,875 @@
+"""Kernel -> loop nest for a CPU: which loops, in what order, with which accumulators and scratch.
+
+Row form: for each kept index, phases of loops over the reduced axes, in blocks of 512 elements whose sums are added with
+compensation. Column form (memory runs along the last kept loop): blocks of 256 kept elements, with one accumulator each
+on the stack, inside the reduced loops. Without reductions: plain nested loops, the last of which becomes vector code.
+
+A phase reads the results of earlier phases (softmax: maximum; sum of exponentials; quotients). What an expensive op
+computed in one phase and a later phase needs again is kept in a scratch row on the stack while the row fits there.
+
+A function with a rare slow path marks elements; the block that holds one is done again with the exact program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jitensor.codegen import layout
+from jitensor.codegen.kernel import SCRATCH, STRIDED, Access, Kernel, Op, int_layout
+from jitensor.codegen.nest import (
+    Accumulate,
+    For,
+    Get,
+    If,
+    IntOp,
+    Let,
+    Load,
+    LoadArgument,
+    Name,
+    Nest,
+    Place,
+    Set,
+    StackArray,
+    Store,
+    Variable,
+)
+from jitensor.ir.types import DType
+from jitensor.scalar.program import (
+    ScalarProgram,
+    ScalarValue,
+    convert,
+    is_nan,
+    select,
+)
+
+BLOCK = 512  # elements of a sum added without compensation
+LANES = 256  # accumulators of a column block; also the length of a block that may be redone
+EXPENSIVE = 12  # scalar instructions above which a value is kept rather than computed again
+
+Parts = tuple[Name, ...]
+Env = dict[int, Parts]
+
+
+def schedule(kernel: Kernel, *, outline: bool = False) -> Nest:
+    """outline: keep scalar functions apart, for a writer that prints functions."""
+    return _Scheduler(kernel, outline).run()
+
+
+class _Scheduler:
+    def __init__(self, kernel: Kernel, outline: bool) -> None:
+        self.kernel = kernel
+        self.outline = outline
+        self.offsets, self.strides, count = int_layout(kernel)
+        self.ints = [f"n{k}" for k in range(len(kernel.reduced))] + [""] * (count - len(kernel.reduced))
+        for access, position in self.offsets.items():
+            self.ints[position] = f"o{access}"
+        for (access, loop), position in self.strides.items():
+            self.ints[position] = f"s{access}_{loop}"
+        self.serial = 0
+        self.loop_names = [f"{'r' if r else 'i'}{k}" for k, r in enumerate(kernel.reduced)]
+        self.kept = kernel.parallel
+        self.reduced = frozenset(range(self.kept, len(kernel.reduced)))
+        self.stack: list[StackArray] = []
+        self.phase = self._phases()
+        self.scratch: dict[int, tuple[Name, ...]] = {}
+
+    def _name(self, stem: str) -> Name:
+        self.serial += 1
+        return f"{stem}_{self.serial}"
+
+    # Analysis ---------------------------------------------------------------------------------------------------------
+
+    def _is_full(self, op: Op) -> bool:
+        """Does it vary along a reduced loop?"""
+        return bool(op.loops & self.reduced)
+
+    def _phases(self) -> list[int]:
+        """For a full op the first loop phase that can compute it; for a row op how many phases must be over."""
+        phases: list[int] = []
+        for op in self.kernel.ops:
+            latest = max((phases[a] for a in op.args), default=0)
+            phases.append(latest + 1 if op.kind == "reduce" else latest)
+        return phases
+
+    def _depth(self, loops: frozenset[int]) -> int:
+        return max(loops, default=-1) + 1
+
+    def _write_loops(self, access: int, op: int) -> frozenset[int]:
+        walked = {k for k, s in enumerate(self.kernel.accesses[access].strides) if s != 0}
+        return frozenset(walked) | self.kernel.ops[op].loops
+
+    def _is_row_write(self, access: int, op: int) -> bool:
+        return not self._write_loops(access, op) & self.reduced
+
+    # Assembly ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Nest:
+        env: Env = {}
+        body: list[Any] = []
+        for i, op in enumerate(self.kernel.ops):
+            if op.kind == "scalar":
+                raw = []
+                for part, kind in enumerate(layout.memory_types(op.dtype)):
+                    raw.append(self._name("c"))
+                    body.append(LoadArgument(raw[-1], kind, op.position, part))
+                env[i] = self._from_raw(op.dtype, tuple(raw), body)
+        body += self._level(0, env) if not self.kernel.column else self._column_level(0, env)
+        memory = [(layout.memory_types(d)[0], w) for d, w in self.kernel.buffers]
+        return Nest(self.ints, len(self.kernel.scalars), memory, [*self.stack, *body])
+
+    def _from_raw(self, dtype: DType, raw: Parts, body: list[Any]) -> Parts:
+        if dtype.kind != "b" and dtype.short != "f16":
+            return raw
+        program = ScalarProgram(outline=self.outline)
+        params = [program.param(t) for t in layout.memory_types(dtype)]
+        return self._let(program, dict(zip([p.id for p in params], raw, strict=True)),
+                         layout.from_memory(dtype, tuple(params)), body)  # fmt: skip
+
+    def _let(self, program: ScalarProgram, params: dict[int, Name], values: tuple[ScalarValue, ...], body: list[Any]) -> Parts:  # fmt: skip
+        names = tuple(self._name("v") for _ in values)
+        program.results = list(values)
+        body.append(Let(program, params, [(n, v.id) for n, v in zip(names, values, strict=True)]))
+        return names
+
+    def _level(self, depth: int, env: Env) -> list[Any]:
+        """Everything inside the first `depth` kept loops."""
+        env = dict(env)
+        if depth == self.kept and self.reduced:
+            return self._row(env)
+        last = depth == self.kept
+        ops = [i for i, op in enumerate(self.kernel.ops) if self._here(op, depth) and i not in env]
+        writes = [w for w in self.kernel.writes if self._depth(self._write_loops(*w)) == depth]
+        if self.reduced:
+            writes = [w for w in writes if self._is_row_write(*w) and self.phase[w[1]] == 0]
+        body: list[Any] = []
+        self._straight(ops, writes, env, body, exact=True)
+        if not last:
+            body.append(self._kept_loop(depth, env))
+        return body
+
+    def _here(self, op: Op, depth: int) -> bool:
+        if op.kind in ("scalar", "reduce") or self._is_full(op):
+            return False
+        return self._depth(op.loops) == depth and not self._after_reduction(op)
+
+    def _after_reduction(self, op: Op) -> bool:
+        return any(self.phase[a] > 0 for a in op.args)
+
+    def _kept_loop(self, depth: int, env: Env) -> Any:
+        """The loop over kept axis `depth`; the innermost one of a nest without reductions is the vector loop."""
+        start: Any = "begin" if depth == 0 else 0
+        stop: Any = "end" if depth == 0 else f"n{depth}"
+        if depth + 1 < self.kept or self.reduced:
+            return For(self.loop_names[depth], start, stop, 1, self._level(depth + 1, env))
+        ops = [i for i, op in enumerate(self.kernel.ops) if self._here(op, depth + 1) and i not in env]
+        writes = [w for w in self.kernel.writes if self._depth(self._write_loops(*w)) == depth + 1]
+        return self._map(self.loop_names[depth], start, stop, ops, writes, env)
+
+    def _map(self, variable: Name, start: Any, stop: Any, ops: list[int], writes: list[tuple[int, int]], env: Env) -> Any:
+        """A vector loop that only writes; block by block where its functions have a slow path."""
+        fast: list[Any] = []
+        flag = self._straight(ops, writes, dict(env), fast, exact=False)
+        if flag is None:
+            return For(variable, start, stop, 1, fast, vector=True)
+        slow: list[Any] = []
+        self._straight(ops, writes, dict(env), slow, exact=True)
+        if self.kernel.in_place:
+            # The inputs are gone once the block is stored, so nothing can be redone: exact code only.
+            return For(variable, start, stop, 1, slow)
+        return self._blocks(variable, start, stop, LANES, lambda b: [], fast, flag, slow, lambda b: [])
+
+    def _blocks(self, variable: Name, start: Any, stop: Any, length: int, before: Any, fast: list[Any], flag: Name | None,
+                slow: list[Any], after: Any) -> For:  # fmt: skip
+        """for block: before; fast loop; if an element was marked: before again, exact loop; after."""
+        block, limit, end = self._name("block"), self._name("limit"), self._name("end")
+        body: list[Any] = [IntOp(limit, "add", block, length), IntOp(end, "min", limit, stop)]
+        if flag is None:
+            body += [*before(block), For(variable, block, end, 1, fast, vector=True)]
+        else:
+            seen, marked = self._name("seen"), self._name("marked")
+            body += [Variable(seen, "i1", False), *before(block)]
+            body += [For(variable, block, end, 1, [*fast, Accumulate("or", seen, flag, "i1")], vector=True)]
+            body += [Get(marked, seen, "i1"), If(marked, [*before(block), For(variable, block, end, 1, slow)])]
+        return For(block, start, stop, length, [*body, *after(block)])
+
+    # Straight code ----------------------------------------------------------------------------------------------------
+
+    def _straight(self, ops: list[int], writes: list[tuple[int, int]], env: Env, body: list[Any], *, exact: bool) -> Name | None:  # fmt: skip
+        """Loads, one scalar program for `ops`, stores. Extends env. Returns the name of the slow mark, or None."""
+        wanted = [i for i in ops if i not in env]
+        if not wanted and not writes:
+            return None
+        program = ScalarProgram(exact=exact, outline=self.outline)
+        params: dict[int, Name] = {}
+        values: dict[int, tuple[ScalarValue, ...]] = {}
+        for i in wanted:
+            op = self.kernel.ops[i]
+            if op.kind == "read":
+                values[i] = self._read(op, program, params, body)
+            elif op.kind == "index":
+                values[i] = self._index(op, program, params)
+            else:
+                values[i] = self._apply(op, program, params, values, env)
+        stored = []
+        for access, i in writes:
+            parts = values.get(i) or self._known(i, program, params, env)
+            values[i] = parts
+            stored.append(layout.to_memory(self.kernel.ops[i].dtype, parts))
+        results = [v for i in wanted for v in values[i]] + [v for parts in stored for v in parts]
+        flag = self._mark(program)
+        names = self._let(program, params, (*results, *([flag] if flag is not None else [])), body)
+        at = 0
+        for i in wanted:
+            env[i] = names[at : at + len(values[i])]
+            at += len(values[i])
+        for (access, i), parts in zip(writes, stored, strict=True):
+            for part, kind in enumerate(layout.memory_types(self.kernel.ops[i].dtype)):
+                body.append(Store(names[at], kind, self._place(access, part)))
+                at += 1
+        return names[-1] if flag is not None else None
+
+    def _mark(self, program: ScalarProgram) -> ScalarValue | None:
+        flag: ScalarValue | None = None
+        for condition in dict.fromkeys(program.slow):
+            flag = condition if flag is None else flag | condition
+        program.slow = []
+        return flag
+
+    def _known(self, i: int, program: ScalarProgram, params: dict[int, Name], env: Env) -> tuple[ScalarValue, ...]:
+        parts = []
+        for name, kind in zip(env[i], layout.value_types(self.kernel.ops[i].dtype), strict=True):
+            value = program.param(kind)
+            params[value.id] = name
+            parts.append(value)
+        return tuple(parts)
+
+    def _read(self, op: Op, program: ScalarProgram, params: dict[int, Name], body: list[Any]) -> tuple[ScalarValue, ...]:
+        raw = []
+        for part, kind in enumerate(layout.memory_types(op.dtype)):
+            name = self._name("x")
+            body.append(Load(name, kind, self._place(op.position, part)))
+            value = program.param(kind)
+            params[value.id] = name
+            raw.append(value)
+        return layout.from_memory(op.dtype, tuple(raw))
+
+    def _index(self, op: Op, program: ScalarProgram, params: dict[int, Name]) -> tuple[ScalarValue, ...]:
+        value = program.param("i64")
+        params[value.id] = self.loop_names[op.position]
+        kinds = layout.value_types(op.dtype)
+        number = convert(value, kinds[0])
+        return (number,) if len(kinds) == 1 else (number, program.constant(0, kinds[1]))
+
+    def _apply(self, op: Op, program: ScalarProgram, params: dict[int, Name],
+               values: dict[int, tuple[ScalarValue, ...]], env: Env) -> tuple[ScalarValue, ...]:  # fmt: skip
+        operands = []
+        for a in op.args:
+            if a not in values:
+                values[a] = self._known(a, program, params, env)
+            operands.append(layout.as_operand(self.kernel.ops[a].dtype, values[a]))
+        assert op.primitive is not None
+        program.contract = True
+        try:
+            result = op.primitive.lower(*operands, **dict(op.params))
+        finally:
+            program.contract = False
+        return layout.from_result(op.dtype, result)
+
+    def _place(self, access: int, part: int) -> Place:
+        pattern: Access = self.kernel.accesses[access]
+        dtype = self.kernel.buffers[pattern.buffer][0]
+        terms = tuple(
+            (self.loop_names[k], f"s{access}_{k}" if s == STRIDED else s) for k, s in enumerate(pattern.strides) if s != 0
+        )
+        scale = len(layout.memory_types(dtype))
+        return Place(pattern.buffer, f"o{access}" if pattern.offset else None, terms, scale, part)
+
+    # Row form ---------------------------------------------------------------------------------------------------------
+
+    def _row(self, env: Env) -> list[Any]:
+        """One row: row values, then for each phase its loops and what follows from its sums."""
+        body: list[Any] = []
+        row_ops = [i for i, op in enumerate(self.kernel.ops) if not self._is_full(op) and op.kind not in ("scalar", "reduce")]
+        last = max([self.phase[i] for i in range(len(self.kernel.ops))], default=0)
+        for phase in range(last + 1):
+            ready = [i for i in row_ops if self.phase[i] == phase and i not in env]
+            writes = [
+                w for w in self.kernel.writes
+                if self._is_row_write(*w) and self.phase[w[1]] == phase
+                and (phase > 0 or self._depth(self._write_loops(*w)) == self.kept)
+            ]  # fmt: skip
+            self._straight(ready, writes, env, body, exact=True)
+            self._row_phase(phase, env, body)
+        return body
+
+    def _sinks(self, phase: int) -> tuple[list[int], list[tuple[int, int]]]:
+        """The reductions and the full-size writes that the loops of a phase serve."""
+        reductions = [
+            i for i, op in enumerate(self.kernel.ops) if op.kind == "reduce" and self.phase[i] == phase + 1
+        ]
+        writes = [w for w in self.kernel.writes if not self._is_row_write(*w) and self._write_phase(w) == phase]
+        return reductions, writes
+
+    def _write_phase(self, write: tuple[int, int]) -> int:
+        return self.phase[write[1]]
+
+    def _needed(self, roots: list[int], env: Env) -> list[int]:
+        found: set[int] = set()
+        stack = list(roots)
+        while stack:
+            i = stack.pop()
+            if i in found or i in env:
+                continue
+            found.add(i)
+            if i not in self.scratch:
+                stack += self.kernel.ops[i].args
+        return sorted(found)
+
+    def _row_phase(self, phase: int, env: Env, body: list[Any]) -> None:
+        reductions, writes = self._sinks(phase)
+        if not reductions and not writes:
+            return
+        roots = [self.kernel.ops[i].args[0] for i in reductions] + [w[1] for w in writes]
+        needed = self._needed(roots, env)
+        keep = self._worth_keeping(phase, needed, env)
+        totals = {i: _Total(self, i) for i in reductions}
+        for total in totals.values():
+            body += total.declare()
+        inner = len(self.kernel.reduced) - 1
+        fast: list[Any] = []
+        flag = self._row_body(needed, writes, keep, totals, dict(env), fast, exact=False)
+        slow: list[Any] = []
+        if flag is not None:
+            self._row_body(needed, writes, keep, totals, dict(env), slow, exact=True)
+        if flag is not None and self.kernel.in_place:
+            fast, flag = slow, None
+        length = BLOCK if flag is None else LANES
+
+        def before(block: Name) -> list[Any]:
+            return [s for t in totals.values() for s in t.start_block()]
+
+        def after(block: Name) -> list[Any]:
+            return [s for t in totals.values() for s in t.end_block()]
+
+        if not reductions and flag is None:
+            loop: Any = For(self.loop_names[inner], 0, f"n{inner}", 1, fast, vector=True)
+        else:
+            loop = self._blocks(self.loop_names[inner], 0, f"n{inner}", length, before, fast, flag, slow, after)
+        for k in range(inner - 1, self.kept - 1, -1):
+            loop = For(self.loop_names[k], 0, f"n{k}", 1, [loop])
+        body.append(loop)
+        for i, total in totals.items():
+            env[i] = total.finish(body)
+        for i in keep:
+            self.scratch[i] = keep[i]
+
+    def _worth_keeping(self, phase: int, needed: list[int], env: Env) -> dict[int, Parts]:
+        """Expensive values of this phase that a later one reads again, each with a scratch row."""
+        if not self.kernel.scratch or self.kept == 0 or len(self.reduced) != 1:
+            return {}
+        later: set[int] = set()
+        last = max(self.phase)
+        for p in range(phase + 1, last + 1):
+            reductions, writes = self._sinks(p)
+            roots = [self.kernel.ops[i].args[0] for i in reductions] + [w[1] for w in writes]
+            later |= set(self._frontier(roots, set(needed)))
+        keep: dict[int, Parts] = {}
+        for i in needed:
+            op = self.kernel.ops[i]
+            if i in later and i not in self.scratch and op.kind == "apply" and self._cost(i) >= EXPENSIVE:
+                names = []
+                for kind in layout.value_types(op.dtype):
+                    names.append(self._name("row"))
+                    self.stack.append(StackArray(names[-1], _stored(kind), SCRATCH))
+                keep[i] = tuple(names)
+        return keep
+
+    def _frontier(self, roots: list[int], computed: set[int]) -> list[int]:
+        """The ops of `computed` that `roots` read without another one of them between."""
+        found, stack, seen = [], list(roots), set()
+        while stack:
+            i = stack.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            op = self.kernel.ops[i]
+            if i in computed and self._is_full(op) and op.kind == "apply":
+                found.append(i)
+            elif self._is_full(op):
+                stack += op.args
+        return found
+
+    def _cost(self, i: int, seen: frozenset[int] = frozenset()) -> int:
+        op = self.kernel.ops[i]
+        own = op.primitive.cost if op.primitive is not None else 0
+        return own + sum(self._cost(a) for a in op.args if self._is_full(self.kernel.ops[a]) and a not in self.scratch)
+
+    def _row_body(self, needed: list[int], writes: list[tuple[int, int]], keep: dict[int, Parts],
+                  totals: dict[int, _Total], env: Env, body: list[Any], *, exact: bool) -> Name | None:  # fmt: skip
+        variable = self.loop_names[-1]
+        for i in needed:
+            if i in self.scratch:
+                parts = []
+                for array, kind in zip(self.scratch[i], layout.value_types(self.kernel.ops[i].dtype), strict=True):
+                    parts.append(self._load_scratch(array, kind, variable, body))
+                env[i] = tuple(parts)
+        flag = self._straight([i for i in needed if i not in env], writes, env, body, exact=exact)
+        for i, arrays in keep.items():
+            for array, name, kind in zip(arrays, env[i], layout.value_types(self.kernel.ops[i].dtype), strict=True):
+                body.append(Store(name, _stored(kind), Place(array, None, ((variable, 1),))))
+        for i, total in totals.items():
+            body += total.add(env[self.kernel.ops[i].args[0]])
+        return flag
+
+    def _load_scratch(self, array: Name, kind: str, variable: Name, body: list[Any]) -> Name:
+        name = self._name("k")
+        body.append(Load(name, kind, Place(array, None, ((variable, 1),))))
+        return name
+
+    # Column form ------------------------------------------------------------------------------------------------------
+
+    def _column_level(self, depth: int, env: Env) -> list[Any]:
+        lane = self.kept - 1
+        if depth == lane:
+            return [self._column_block(env)]
+        env = dict(env)
+        ops = [i for i, op in enumerate(self.kernel.ops) if self._here(op, depth) and i not in env]
+        writes = [
+            w for w in self.kernel.writes
+            if self._depth(self._write_loops(*w)) == depth and self._is_row_write(*w) and self.phase[w[1]] == 0
+        ]  # fmt: skip
+        body: list[Any] = []
+        self._straight(ops, writes, env, body, exact=True)
+        start: Any = "begin" if depth == 0 else 0
+        stop: Any = "end" if depth == 0 else f"n{depth}"
+        body.append(For(self.loop_names[depth], start, stop, 1, self._column_level(depth + 1, env)))
+        return body
+
+    def _column_block(self, env: Env) -> For:
+        """A block of kept elements: accumulators in stack arrays, all phases, results."""
+        lane = self.kept - 1
+        block, limit, end = self._name("block"), self._name("limit"), self._name("end")
+        start: Any = "begin" if lane == 0 else 0
+        stop: Any = "end" if lane == 0 else f"n{lane}"
+        body: list[Any] = [IntOp(limit, "add", block, LANES), IntOp(end, "min", limit, stop)]
+        column = _Column(self, block, end, env)
+        last = max(self.phase, default=0)
+        for phase in range(last + 1):
+            column.row_values(phase, body)
+            column.loops(phase, body)
+        return For(block, start, stop, LANES, body)
+
+
+class _Total:
+    """One reduction of a row: a block accumulator, and the running total that blocks are added to."""
+
+    def __init__(self, scheduler: _Scheduler, i: int) -> None:
+        self.s = scheduler
+        self.op = scheduler.kernel.ops[i]
+        assert self.op.primitive is not None
+        self.rule = self.op.primitive.lower
+        self.operand = scheduler.kernel.ops[self.op.args[0]].dtype
+        self.kinds = layout.value_types(self.operand)
+        self.kind = self._accumulation()
+        n = len(self.kinds)
+        self.total = [scheduler._name("total") for _ in range(n)]
+        self.block = [scheduler._name("part") for _ in range(n)]
+        self.lost = [scheduler._name("lost") for _ in range(n)]
+        self.nan = scheduler._name("nan")
+        self.where, self.block_where = scheduler._name("where"), scheduler._name("where")
+
+    def _accumulation(self) -> str:
+        accumulate = str(self.rule.accumulate)
+        if accumulate == "sum":
+            return "sum" if self.kinds[0] in ("f32", "f64") else "add"
+        if accumulate in ("max", "min"):
+            return accumulate if self.kinds in (("f32",), ("f64",)) else "plain"
+        return accumulate
+
+    def _identity(self) -> list[Any]:
+        start = self.rule.identity(self.operand)
+        if self.operand.kind == "c":
+            return [complex(start).real, complex(start).imag]
+        return [start]
+
+    def declare(self) -> list[Any]:
+        found: list[Any] = []
+        for name, kind, start in zip(self.total, self.kinds, self._identity(), strict=True):
+            found.append(Variable(name, kind, start))
+        if self.kind == "sum":
+            found += [Variable(name, kind, 0.0) for name, kind in zip(self.lost, self.kinds, strict=True)]
+        if self.kind in ("max", "min"):
+            found.append(Variable(self.nan, "i1", False))
+        if self.kind == "arg":
+            found.append(Variable(self.where, "i64", 0))
+        return found
+
+    def start_block(self) -> list[Any]:
+        if self.kind == "sum":
+            return [Variable(name, kind, 0.0) for name, kind in zip(self.block, self.kinds, strict=True)]
+        if self.kind in ("max", "min", "or", "add"):
+            return []
+        # A block that may be done again starts from what the blocks before it gave.
+        found: list[Any] = []
+        for block, total, kind in zip(self.block, self.total, self.kinds, strict=True):
+            found += self._copy(block, total, kind)
+        if self.kind == "arg":
+            found += self._copy(self.block_where, self.where, "i64")
+        return found
+
+    def _copy(self, target: Name, source: Name, kind: str) -> list[Any]:
+        name = self.s._name("copy")
+        return [Get(name, source, kind), Variable(target, kind, name)]
+
+    def add(self, value: Parts) -> list[Any]:
+        if self.kind == "sum":
+            return [
+                Accumulate("sum", block, part, kind)
+                for block, part, kind in zip(self.block, value, self.kinds, strict=True)
+            ]
+        if self.kind in ("max", "min"):
+            found: list[Any] = []
+            program = ScalarProgram(outline=self.s.outline)
+            x = program.param(self.kinds[0])
+            (flag,) = self.s._let(program, {x.id: value[0]}, (is_nan(x),), found)
+            return [
+                *found,
+                Accumulate("or", self.nan, flag, "i1"),
+                Accumulate(self.kind, self.total[0], value[0], self.kinds[0]),
+            ]
+        if self.kind == "add":
+            return [Accumulate("add", self.total[0], value[0], self.kinds[0])]
+        return self._combine(value)
+
+    def _combine(self, value: Parts) -> list[Any]:
+        """Any other reduction, one element after the other."""
+        found: list[Any] = []
+        program = ScalarProgram(outline=self.s.outline)
+        params: dict[int, Name] = {}
+        old, new = [], []
+        for block, part, kind in zip(self.block, value, self.kinds, strict=True):
+            name = self.s._name("old")
+            found.append(Get(name, block, kind))
+            a, b = program.param(kind), program.param(kind)
+            params[a.id], params[b.id] = name, part
+            old.append(a)
+            new.append(b)
+        a, b = layout.as_operand(self.operand, tuple(old)), layout.as_operand(self.operand, tuple(new))
+        if self.kind == "arg":
+            return found + self._combine_arg(program, params, a, b, old, new)
+        results = layout.from_result(self.operand, self.rule.combine(a, b)) if self.operand.short != "f16" else (
+            self.rule.combine(a, b),)  # fmt: skip
+        names = self.s._let(program, params, results, found)
+        return found + [Set(block, n, k) for block, n, k in zip(self.block, names, self.kinds, strict=True)]
+
+    def _combine_arg(self, program: ScalarProgram, params: dict[int, Name], a: Any, b: Any,
+                     old: list[ScalarValue], new: list[ScalarValue]) -> list[Any]:  # fmt: skip
+        found: list[Any] = []
+        place = self.s._name("old")
+        found.append(Get(place, self.block_where, "i64"))
+        at = program.param("i64")
+        params[at.id] = place
+        index = self._linear_index(program, params)
+        # The first element wins over the identity, even where it compares equal to it.
+        better = self.rule.combine(b, a)
+        results = [select(better, n, o) for n, o in zip(new, old, strict=True)]
+        names = self.s._let(program, params, (*results, select(better, index, at)), found)
+        found += [Set(block, n, k) for block, n, k in zip(self.block, names, self.kinds, strict=False)]
+        return [*found, Set(self.block_where, names[-1], "i64")]
+
+    def _linear_index(self, program: ScalarProgram, params: dict[int, Name]) -> ScalarValue:
+        index: ScalarValue | None = None
+        for k in sorted(self.s.reduced):
+            loop = program.param("i64")
+            params[loop.id] = self.s.loop_names[k]
+            if index is None:
+                index = loop
+            else:
+                extent = program.param("i64")
+                params[extent.id] = f"n{k}"
+                index = index * extent + loop
+        assert index is not None
+        return index
+
+    def end_block(self) -> list[Any]:
+        if self.kind in ("max", "min", "or", "add"):
+            return []
+        if self.kind != "sum":
+            found: list[Any] = []
+            for block, total, kind in zip(self.block, self.total, self.kinds, strict=True):
+                name = self.s._name("copy")
+                found += [Get(name, block, kind), Set(total, name, kind)]
+            if self.kind == "arg":
+                name = self.s._name("copy")
+                found += [Get(name, self.block_where, "i64"), Set(self.where, name, "i64")]
+            return found
+        found = []
+        for block, total, lost, kind in zip(self.block, self.total, self.lost, self.kinds, strict=True):
+            names = [self.s._name("old") for _ in range(3)]
+            found += [Get(n, v, kind) for n, v in zip(names, (block, total, lost), strict=True)]
+            program = ScalarProgram(outline=self.s.outline)
+            part, running, error = (program.param(kind) for _ in range(3))
+            params = dict(zip((part.id, running.id, error.id), names, strict=True))
+            new, rest = two_sum(running, part)
+            results = self.s._let(program, params, (new, error + rest), found)
+            found += [Set(total, results[0], kind), Set(lost, results[1], kind)]
+        return found
+
+    def finish(self, body: list[Any]) -> Parts:
+        """The reduction's value after all blocks, as the op's dtype."""
+        if self.kind == "arg":
+            name = self.s._name("at")
+            body.append(Get(name, self.where, "i64"))
+            return (name,)
+        names = [self.s._name("sum") for _ in self.total]
+        body += [Get(n, t, k) for n, t, k in zip(names, self.total, self.kinds, strict=True)]
+        program = ScalarProgram(outline=self.s.outline)
+        params: dict[int, Name] = {}
+        parts = []
+        for name, kind in zip(names, self.kinds, strict=True):
+            value = program.param(kind)
+            params[value.id] = name
+            parts.append(value)
+        if self.kind == "sum":
+            for k, (lost, kind) in enumerate(zip(self.lost, self.kinds, strict=True)):
+                name = self.s._name("old")
+                body.append(Get(name, lost, kind))
+                error = program.param(kind)
+                params[error.id] = name
+                parts[k] = with_correction(parts[k], error)
+        elif self.kind in ("max", "min"):
+            name = self.s._name("old")
+            body.append(Get(name, self.nan, "i1"))
+            flag = program.param("i1")
+            params[flag.id] = name
+            parts[0] = select(flag, float("nan"), parts[0])
+        result = layout.from_result(self.op.dtype, layout.as_operand(self.op.dtype, tuple(parts)))
+        return self.s._let(program, params, result, body)
+
+
+def two_sum(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
+    """a + b and what rounding lost of it (Knuth)."""
+    total = a + b
+    back = total - a
+    return total, (a - (total - back)) + (b - back)
+
+
+def with_correction(total: ScalarValue, lost: ScalarValue) -> ScalarValue:
+    """total + lost; total alone where an infinity made the correction meaningless."""
+    corrected = total + lost
+    return select(is_nan(lost - lost), total, corrected)
+
+
+def _stored(kind: str) -> str:
+    return "u8" if kind == "i1" else kind
+
+
+class _Column:
+    """A block of a column-form kernel. Row values live in stack arrays indexed by the place in the block."""
+
+    def __init__(self, scheduler: _Scheduler, block: Name, end: Name, env: Env) -> None:
+        self.s = scheduler
+        self.block, self.end = block, end
+        self.env = env
+        self.lane = scheduler.loop_names[scheduler.kept - 1]
+        self.arrays: dict[int, Parts] = {}  # row op -> its stack arrays
+
+    def _array(self, i: int) -> Parts:
+        if i not in self.arrays:
+            dtype = self.s.kernel.ops[i].dtype
+            self.arrays[i] = self._new(layout.value_types(dtype))
+        return self.arrays[i]
+
+    def _new(self, kinds: tuple[str, ...]) -> Parts:
+        names = []
+        for kind in kinds:
+            names.append(self.s._name("lane"))
+            self.s.stack.append(StackArray(names[-1], _stored(kind), LANES))
+        return tuple(names)
+
+    def _place(self, array: Name) -> tuple[IntOp, Place]:
+        index = self.s._name("at")
+        return IntOp(index, "sub", self.lane, self.block), Place(array, None, ((index, 1),))
+
+    def _load(self, arrays: Parts, kinds: tuple[str, ...], body: list[Any]) -> Parts:
+        names = []
+        for array, kind in zip(arrays, kinds, strict=True):
+            at, place = self._place(array)
+            name = self.s._name("k")
+            body += [at, Load(name, kind, place)]
+            names.append(name)
+        return tuple(names)
+
+    def _store(self, arrays: Parts, values: Parts, kinds: tuple[str, ...], body: list[Any]) -> None:
+        for array, value, kind in zip(arrays, values, kinds, strict=True):
+            at, place = self._place(array)
+            body += [at, Store(value, _stored(kind), place)]
+
+    def _bring(self, needed: list[int], env: Env, body: list[Any]) -> None:
+        """Loads the row values that `needed` reads from their arrays."""
+        for i in sorted({a for n in needed for a in self.s.kernel.ops[n].args} | set(needed)):
+            if i in self.arrays and i not in env:
+                env[i] = self._load(self.arrays[i], layout.value_types(self.s.kernel.ops[i].dtype), body)
+
+    def _loop(self, body: list[Any], *, vector: bool = True) -> For:
+        return For(self.lane, self.block, self.end, 1, body, vector=vector)
+
+    def row_values(self, phase: int, body: list[Any]) -> None:
+        kernel = self.s.kernel
+        ready = [
+            i for i, op in enumerate(kernel.ops)
+            if not self.s._is_full(op) and op.kind not in ("scalar", "reduce")
+            and self.s.phase[i] == phase and i not in self.env
+        ]  # fmt: skip
+        writes = [
+            w for w in kernel.writes
+            if self.s._is_row_write(*w) and self.s.phase[w[1]] == phase
+            and (phase > 0 or self.s._depth(self.s._write_loops(*w)) == self.s.kept)
+        ]  # fmt: skip
+        if not ready and not writes:
+            return
+        env = dict(self.env)
+        inner: list[Any] = []
+        self._bring([*ready, *(w[1] for w in writes)], env, inner)
+        self.s._straight(ready, writes, env, inner, exact=True)
+        later = [i for i in ready if self._read_later(i, phase)]
+        for i in later:
+            self._store(self._array(i), env[i], layout.value_types(kernel.ops[i].dtype), inner)
+        body.append(self._loop(inner))
+
+    def _read_later(self, i: int, phase: int) -> bool:
+        ops = self.s.kernel.ops
+        return any(
+            i in op.args and (self.s._is_full(op) or op.kind == "reduce" or self.s.phase[k] > phase)
+            for k, op in enumerate(ops)
+        ) or any(w[1] == i for w in self.s.kernel.writes)
+
+    def loops(self, phase: int, body: list[Any]) -> None:
+        reductions, writes = self.s._sinks(phase)
+        if not reductions and not writes:
+            return
+        kernel = self.s.kernel
+        roots = [kernel.ops[i].args[0] for i in reductions] + [w[1] for w in writes]
+        needed = [i for i in self.s._needed(roots, {**self.env, **self.arrays}) if i not in self.arrays]
+        totals = [_ColumnTotal(self, i) for i in reductions]
+        start = [s for t in totals for s in t.start()]
+        body.append(self._loop(start))
+        fast: list[Any] = []
+        flag = self._body(needed, writes, totals, fast, exact=False)
+        if flag is None:
+            inner: list[Any] = [self._loop(fast)]
+        else:
+            # Accumulators cannot be taken back, so exact code only.
+            slow: list[Any] = []
+            self._body(needed, writes, totals, slow, exact=True)
+            inner = [self._loop(slow, vector=False)]
+        for k in range(len(kernel.reduced) - 1, self.s.kept - 1, -1):
+            inner = [For(self.s.loop_names[k], 0, f"n{k}", 1, inner)]
+        body += inner
+        finish = [s for t in totals for s in t.finish()]
+        body.append(self._loop(finish))
+
+    def _body(self, needed: list[int], writes: list[tuple[int, int]], totals: list[_ColumnTotal], body: list[Any], *,
+              exact: bool) -> Name | None:  # fmt: skip
+        env = dict(self.env)
+        roots = [t.source for t in totals] + [w[1] for w in writes]
+        self._bring([*needed, *roots], env, body)
+        flag = self.s._straight([i for i in needed if i not in env], writes, env, body, exact=exact)
+        for total in totals:
+            body += total.add(env[total.source])
+        return flag
+
+
+class _ColumnTotal:
+    """One reduction of a column block: an accumulator per kept element."""
+
+    def __init__(self, column: _Column, i: int) -> None:
+        self.column = column
+        self.i = i
+        self.row = _Total(column.s, i)
+        self.source = self.row.op.args[0]
+        self.kinds = self.row.kinds
+        self.arrays = column._new(self.kinds)
+        self.lost = column._new(self.kinds) if self.row.kind == "sum" else ()
+        self.where = column._new(("i64",)) if self.row.kind == "arg" else ()
+
+    def _constants(self, values: list[Any], kinds: tuple[str, ...], body: list[Any]) -> Parts:
+        program = ScalarProgram()
+        return self.column.s._let(
+            program, {}, tuple(program.constant(v, k) for v, k in zip(values, kinds, strict=True)), body
+        )
+
+    def start(self) -> list[Any]:
+        body: list[Any] = []
+        self.column._store(self.arrays, self._constants(self.row._identity(), self.kinds, body), self.kinds, body)
+        if self.lost:
+            zeros = self._constants([0.0] * len(self.kinds), self.kinds, body)
+            self.column._store(self.lost, zeros, self.kinds, body)
+        if self.where:
+            self.column._store(self.where, self._constants([0], ("i64",), body), ("i64",), body)
+        return body
+
+    def add(self, value: Parts) -> list[Any]:
+        """Float sums keep what rounding lost beside each accumulator."""
+        body: list[Any] = []
+        s = self.column.s
+        old_names = self.column._load(self.arrays, self.kinds, body)
+        program = ScalarProgram(outline=s.outline)
+        params: dict[int, Name] = {}
+
+        def bind(names: Parts, kinds: tuple[str, ...]) -> tuple[ScalarValue, ...]:
+            values = []
+            for name, kind in zip(names, kinds, strict=True):
+                parameter = program.param(kind)
+                params[parameter.id] = name
+                values.append(parameter)
+            return tuple(values)
+
+        old, new = bind(old_names, self.kinds), bind(value, self.kinds)
+        if self.lost:
+            lost = bind(self.column._load(self.lost, self.kinds, body), self.kinds)
+            pairs = [two_sum(o, n) for o, n in zip(old, new, strict=True)]
+            results = (*[t for t, _ in pairs], *[e + r for e, (_, r) in zip(lost, pairs, strict=True)])
+            names = s._let(program, params, results, body)
+            self.column._store(self.arrays, names[: len(self.kinds)], self.kinds, body)
+            self.column._store(self.lost, names[len(self.kinds) :], self.kinds, body)
+            return body
+        a, b = layout.as_operand(self.row.operand, old), layout.as_operand(self.row.operand, new)
+        if self.where:
+            (at,) = bind(self.column._load(self.where, ("i64",), body), ("i64",))
+            better = self.row.rule.combine(b, a)
+            index = self.row._linear_index(program, params)
+            results = (*[select(better, n, o) for n, o in zip(new, old, strict=True)], select(better, index, at))
+            names = s._let(program, params, results, body)
+            self.column._store(self.arrays, names[:-1], self.kinds, body)
+            self.column._store(self.where, names[-1:], ("i64",), body)
+            return body
+        result = self.row.rule.combine(a, b)
+        parts = (result.real, result.imag) if self.row.operand.kind == "c" else (result,)
+        self.column._store(self.arrays, s._let(program, params, parts, body), self.kinds, body)
+        return body
+
+    def finish(self) -> list[Any]:
+        body: list[Any] = []
+        s = self.column.s
+        if self.where:
+            self.column.arrays[self.i] = self.where
+            return body
+        names = self.column._load(self.arrays, self.kinds, body)
+        program = ScalarProgram(outline=s.outline)
+        params: dict[int, Name] = {}
+        parts = []
+        lost = self.column._load(self.lost, self.kinds, body) if self.lost else ()
+        for k, (name, kind) in enumerate(zip(names, self.kinds, strict=True)):
+            value = program.param(kind)
+            params[value.id] = name
+            if lost:
+                error = program.param(kind)
+                params[error.id] = lost[k]
+                value = with_correction(value, error)
+            parts.append(value)
+        dtype = self.row.op.dtype
+        result = layout.from_result(dtype, layout.as_operand(dtype, tuple(parts)))
+        target = self.column._array(self.i)
+        self.column._store(target, s._let(program, params, result, body), layout.value_types(dtype), body)
+        return body

@@ -1,0 +1,148 @@
+"""From a graph to something that runs, all stages in order on one screen.
+
+    outline     sizes and constants out, so that graphs share programs       passes.abstract
+    simplify    named rules, verified                                        passes.simplify
+    fuse        groups and calls over buffers                                codegen.fuse
+    lower       kernels: canonical text, generic in sizes                    codegen.kernel
+    schedule    loop nests                                                   codegen.schedule
+    emit        LLVM IR or @njit source                                      codegen.emit_llvm, emit_numba
+    compile     machine code, from this process, from disk, or new           runtime.compiler
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jitensor import events, settings
+from jitensor.codegen.emit_llvm import emit_llvm
+from jitensor.codegen.kernel import Kernel
+from jitensor.codegen.program import Program
+from jitensor.codegen.schedule import schedule
+from jitensor.ir.dims import Dim, evaluate
+from jitensor.ir.graph import Graph
+from jitensor.ir.interpret import interpret
+from jitensor.passes.abstract import Outline
+from jitensor.passes.simplify import simplify
+from jitensor.runtime.compiler import CompiledKernel, load_kernel
+from jitensor.runtime.executor import ProgramRunner, layout_of
+
+_runners: dict[Any, ProgramRunner] = {}
+_lock = threading.RLock()
+
+
+def compile_kernel(kernel: Kernel) -> CompiledKernel:
+    """Machine code for a kernel, through the writer that the settings choose."""
+    symbol = "k_" + hashlib.sha256(kernel.text.encode()).hexdigest()[:12]
+    if settings.active().backend == "njit":
+        from jitensor.codegen.emit_numba import PRELUDE, emit_numba
+        from jitensor.runtime.njit import load_source
+
+        return load_source(emit_numba(kernel, symbol), symbol, prelude=PRELUDE)
+    return load_kernel(kernel.text, symbol, make_source=lambda: emit_llvm(schedule(kernel), symbol))
+
+
+class Executable:
+    """A graph bound to its program. Calling it never traces and never looks at Python values other than these:
+
+    arguments: one per graph input, in order: an ndarray of the declared dtype and rank (any strides), or, for the inputs in
+        `graph.scalars`, a number of the declared dtype (NumPy scalar).
+    sizes: the value of each symbol of the graph's Dims.
+    Returns one fresh ndarray per output (0-d for scalars). Arrays of `graph.updates` are written in place.
+    """
+
+    def __init__(self, graph: Graph, united: Mapping[str, int | Dim] | None = None) -> None:
+        self.graph = graph
+        self.outline = Outline(graph, united or {})
+        self._is_scalar = [v.id in graph.scalars for v in graph.inputs]
+        self._written = {i for i, v in enumerate(graph.inputs) if any(t.id == v.id for t, _ in graph.updates)}
+        self._runner: dict[Any, ProgramRunner] = {}
+        self._static = None if any(isinstance(n, Dim) for n in self.outline.sizes) else tuple(self.outline.sizes)
+        self._arrays = [np.ascontiguousarray(a) for a in self.outline.arrays]
+        self._fixed_layouts = ("C",) * len(self._arrays)
+
+    def __call__(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[np.ndarray[Any, Any]]:
+        if settings.active().disable_jit:
+            return self._interpret(arguments, sizes)
+        arrays, numbers, back = [], [], []
+        for i, (argument, is_scalar) in enumerate(zip(arguments, self._is_scalar, strict=True)):
+            if is_scalar:
+                numbers.append(argument)
+            elif _is_direct(argument):
+                arrays.append(argument)
+            else:
+                copied = np.array(argument)
+                arrays.append(copied)
+                if i in self._written:
+                    back.append((argument, copied))
+        layouts = tuple([layout_of(a) for a in arrays])
+        runner = self.runner(layouts)
+        actual = self._static
+        if actual is None:
+            actual = tuple([evaluate(n, sizes) for n in self.outline.sizes])
+        for a, layout in zip(arrays, layouts, strict=True):
+            if layout.__class__ is tuple and layout and layout[0] == "S":
+                strides = a.strides[:-1] if layout[1] else a.strides
+                actual += tuple([s // a.itemsize for s in strides])
+        results = runner.run([*arrays, *self._arrays], [*numbers, *self.outline.constants], actual)
+        for target, copied in back:
+            target[...] = copied
+        return results
+
+    def runner(self, layouts: tuple[Any, ...]) -> ProgramRunner:
+        """The program for arguments that lie in memory as `layouts` say, made and compiled if need be."""
+        backend = settings.active().backend
+        runner = self._runner.get((layouts, backend))
+        if runner is None:
+            with _lock:
+                key = (self.outline.key, layouts, backend)
+                runner = _runners.get(key)
+                if runner is None:
+                    runner = _runners[key] = ProgramRunner(self._program(layouts), compile_kernel)
+                self._runner[layouts, backend] = runner
+        return runner
+
+    def _program(self, layouts: tuple[Any, ...]) -> Program:
+        with events.timed("passes"):
+            skeleton = simplify(self.outline.skeleton())
+        return Program(skeleton, layouts + self._fixed_layouts, len(self.outline.sizes))
+
+    def describe(self, arguments: Sequence[Any] | None = None) -> Program:
+        """The program that a call with these arguments would run (C layout without), without compiling or running it."""
+        n = sum(not s for s in self._is_scalar)
+        layouts: tuple[Any, ...] = ("C",) * n
+        if arguments is not None:
+            layouts = tuple([layout_of(a) for a, s in zip(arguments, self._is_scalar, strict=True) if not s])
+        return self._program(layouts)
+
+    def _interpret(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[np.ndarray[Any, Any]]:
+        outputs, updates = interpret(self.graph, arguments, sizes)
+        outputs = [np.array(o) for o in outputs]
+        position = {v.id: i for i, v in enumerate(self.graph.inputs)}
+        for (target, _), new in zip(self.graph.updates, updates, strict=True):
+            arguments[position[target.id]][...] = new
+        return outputs
+
+
+def _is_direct(array: Any) -> bool:
+    """Can kernels walk it as it is: aligned, native, strides in whole elements?"""
+    size = array.itemsize
+    return array.flags.aligned and array.dtype.isnative and all(s % size == 0 for s in array.strides)
+
+
+def build(graph: Graph, united: Mapping[str, int | Dim] | None = None) -> Executable:
+    """The executable of a verified graph. united: size symbols that the trace found equal to another size.
+
+    Programs are shared: graphs that differ only in sizes and constants reuse one.
+    """
+    return Executable(graph, united)
+
+
+def forget_programs() -> None:
+    """Forget every program of this process. For tests and measurements."""
+    with _lock:
+        _runners.clear()
