@@ -179,7 +179,8 @@ class ScalarProgram:
 
     `exact` asks scalar functions for their slow, always right form, in which `call` is allowed. Otherwise a function
     that is wrong for rare inputs records the condition with `slow_if`, and whoever runs the program redoes those
-    elements with the exact program. `outline` keeps scalar functions as `invoke`s instead of expanding them. `contract` is what new add/sub/mul instructions carry. `results` belongs to whoever builds the program.
+    elements with the exact program. `outline` keeps scalar functions as `invoke`s instead of expanding them.
+    `contract` is what new add/sub/mul instructions carry. `results` belongs to whoever builds the program.
     """
 
     def __init__(self, *, exact: bool = False, outline: bool = False) -> None:
@@ -295,8 +296,8 @@ def scalar_function(
     Operands come first and are values, or Python numbers which take the first value's type; strings may follow (types
     and other choices made at build time). `slow(*operands)` gives the condition (i1) under which the fast form is
     wrong, or None: it is recorded where the function is applied, and in an exact program `build` itself (which asks
-    `x.program.exact`) records the right form. Under `outline` the application is one `invoke`, unless `build` applies functions whose
-    `slow` conditions the `invoke` would hide.
+    `x.program.exact`) records the right form. Under `outline` the application is one `invoke`, unless `build` applies
+    functions whose `slow` conditions the `invoke` would hide.
     """
     if build is None:
         return functools.partial(scalar_function, slow=slow)
