@@ -29,7 +29,7 @@ from jitensor.codegen.scalar_llvm import LLVM_TYPE, declarations, literal, write
 from jitensor.scalar.program import WIDTH
 
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
-_ACCUMULATE = {"sum": "fadd reassoc", "add": "add", "or": "or"}
+_ACCUMULATE = {"sum": "fadd reassoc", "add": "add", "or": "or", "and": "and"}
 
 
 def emit_llvm(nest: Nest, symbol: str) -> str:

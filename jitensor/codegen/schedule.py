@@ -507,7 +507,7 @@ class _Total:
     def start_block(self) -> list[Any]:
         if self.kind == "sum":
             return [Variable(name, kind, 0.0) for name, kind in zip(self.block, self.kinds, strict=True)]
-        if self.kind in ("max", "min", "or", "add"):
+        if self.kind in ("max", "min", "or", "and", "add"):
             return []
         # A block that may be done again starts from what the blocks before it gave.
         found: list[Any] = []
@@ -537,8 +537,8 @@ class _Total:
                 Accumulate("or", self.nan, flag, "i1"),
                 Accumulate(self.kind, self.total[0], value[0], self.kinds[0]),
             ]
-        if self.kind == "add":
-            return [Accumulate("add", self.total[0], value[0], self.kinds[0])]
+        if self.kind in ("add", "or", "and"):
+            return [Accumulate(self.kind, self.total[0], value[0], self.kinds[0])]
         return self._combine(value)
 
     def _combine(self, value: Parts) -> list[Any]:
@@ -592,7 +592,7 @@ class _Total:
         return index
 
     def end_block(self) -> list[Any]:
-        if self.kind in ("max", "min", "or", "add"):
+        if self.kind in ("max", "min", "or", "and", "add"):
             return []
         if self.kind != "sum":
             found: list[Any] = []

@@ -57,7 +57,7 @@ reduce_prod = reduction(
 )
 reduce_max = reduction(
     "reduce_max",
-    lower=Reduction(_lowest, maximum.lower, empty=_NO_IDENTITY.format("maximum")),
+    lower=Reduction(_lowest, maximum.lower, "max", empty=_NO_IDENTITY.format("maximum")),
     numpy=lambda x, axis: np.max(x, axis=axis),
     tf=("reduce_max", "math.reduce_max"),
     samples=(DEFAULT_SAMPLES,),
@@ -65,7 +65,7 @@ reduce_max = reduction(
 )
 reduce_min = reduction(
     "reduce_min",
-    lower=Reduction(_highest, minimum.lower, empty=_NO_IDENTITY.format("minimum")),
+    lower=Reduction(_highest, minimum.lower, "min", empty=_NO_IDENTITY.format("minimum")),
     numpy=lambda x, axis: np.min(x, axis=axis),
     tf=("reduce_min", "math.reduce_min"),
     samples=(DEFAULT_SAMPLES,),
@@ -73,7 +73,7 @@ reduce_min = reduction(
 )
 reduce_any = reduction(
     "reduce_any",
-    lower=Reduction(lambda dtype: False, lambda a, b: a | b),
+    lower=Reduction(lambda dtype: False, lambda a, b: a | b, "or"),
     numpy=lambda x, axis: np.any(x, axis=axis),
     kinds="b",
     tf=("reduce_any", "math.reduce_any"),
@@ -82,7 +82,7 @@ reduce_any = reduction(
 )
 reduce_all = reduction(
     "reduce_all",
-    lower=Reduction(lambda dtype: True, lambda a, b: a & b),
+    lower=Reduction(lambda dtype: True, lambda a, b: a & b, "and"),
     numpy=lambda x, axis: np.all(x, axis=axis),
     kinds="b",
     tf=("reduce_all", "math.reduce_all"),
