@@ -133,7 +133,7 @@ def _log1p_or_log_of_double(
     """log(1 + u + u_low) for u >= 0, or log(2 x) where `large`; no division."""
     t = u.type
     total = 1.0 + u
-    lost = select(large, 0.0, (u - (total - 1.0)) + u_low)
+    lost = (u - (total - 1.0)) + u_low
     w = select(large, x, total)
     moved = bitcast(w, UNSIGNED[t]) + (ONE_BITS[t] - _SQRT_HALF_BITS[t])
     exponent = moved >> MANTISSA[t]
@@ -142,7 +142,7 @@ def _log1p_or_log_of_double(
     k = bitcast(exponent | _INTEGER_BITS[t], t) - select(large, base - 1.0, w._pair(base))
     shift = (exponent - bias) << MANTISSA[t]
     top = bitcast(bitcast(w, UNSIGNED[t]) - shift, t) - 1.0
-    lost = lost * bitcast(ONE_BITS[t] - shift, t)
+    lost = select(large, 0.0, lost * bitcast(ONE_BITS[t] - shift, t))
     f = top + lost
     square = f * f
     tail = fma(square, -0.5, fma(k, LN2[t][1], lost - (f - top)))

@@ -96,7 +96,7 @@ class Turn(NamedTuple):
 
 
 def _reduce(x: ScalarValue) -> Turn:
-    """Cody and Waite's reduction with fma. The first step is exact: x - n*high is below 1 and in units of x's last bit."""
+    """Cody and Waite's reduction with fma. First an exact step: x - n*high is below 1, in units of x's last bit."""
     shifted = fma(x, 2 / math.pi, ROUNDER[x.type])
     n = shifted - ROUNDER[x.type]
     quarters = bitcast(shifted, INTEGER[x.type])
@@ -106,10 +106,11 @@ def _reduce(x: ScalarValue) -> Turn:
         r = fma(-n, 6.12323399538461e-17, r1)
         d = fma(n, 6.12323399538461e-17, r - r1)
         return Turn(quarters, r, fma(n, 3.5215598651832e-27, d))
-    # f32 has no room for that: the middle product is kept as a rounded number and its error.
-    r1 = fma(-n, 1.5707963705062866, x)
-    product = n * -4.371138828673793e-08
-    error = fma(n, -4.371138828673793e-08, -product)
+    # f32 has no room for that: the middle product is kept as a rounded number and its error. The middle part is positive
+    # so that -0.0 stays -0.0.
+    r1 = fma(-n, 1.570796251296997, x)
+    product = n * 7.549790126404332e-08
+    error = fma(n, 7.549790126404332e-08, -product)
     r = r1 - product
     d = (r - r1) + product
     return Turn(quarters, r, d + fma(n, -1.7151245100058819e-15, error))
