@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 
 from jitensor.errors import JitensorError
 from jitensor.ir.graph import Primitive
 from jitensor.ir.types import NUMBERS, DType, TensorType, bool_, int32, int64, uint64
+from jitensor.ops.base import Interval
 
 LENGTH = 61  # prime, so that no vector width divides it
 
@@ -62,7 +62,7 @@ def _complex(real: np.ndarray, imag: np.ndarray, dtype: DType) -> np.ndarray:
     return result
 
 
-def draw(interval: Any, dtype: DType, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def draw(interval: Interval, dtype: DType, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Ordinary values: even over the entry's interval, as far as the dtype holds it."""
     if dtype.kind == "b":
         return rng.random(shape) < 0.5

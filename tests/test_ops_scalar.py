@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scalar_harness import compile_llvm
+from table import elementwise_entries, operands, signatures, worst
 
 from jitensor.ir.graph import Primitive
 from jitensor.ir.types import DType, TensorType, float16
 from jitensor.ops import TABLE
-from tests.scalar_harness import compile_llvm
-from tests.table import elementwise_entries, operands, signatures, worst
 
 _MACHINE = {"bool": "i1", "float16": "f32"}
 Signature = tuple[DType, ...]
