@@ -100,6 +100,7 @@ power = elementwise(
     arity=2,
     kinds="iufc",
     cost=80,
+    literal_constants=(1,),  # small integer exponents become products
     samples=(Interval(0.01, 10.0), Interval(0.0, 6.0)),
     tf=("pow", "math.pow"),
     tolerance=4,  # ours is within 2.5 ULP, NumPy's within 1; complex is exp(b*log(a)) in both, with other roundings
