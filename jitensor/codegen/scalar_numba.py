@@ -118,6 +118,7 @@ def write_statements(
     """
     names = dict(names)
     lines: list[str] = []
+    bare: dict[int, str] = {}  # inlined expressions without their parentheses, for use between commas
     instructions = program.instructions
     uses = _uses(program)
     for i, n in enumerate(instructions):
@@ -128,7 +129,7 @@ def write_statements(
             continue
         if n.op == "param":
             raise ValueError(f"parameter %{i} has no Python name")
-        operands = [names[a] for a in n.args]
+        operands = [names[a] if n.op in _INFIX else bare.get(a, names[a]) for a in n.args]
         if n.op == "invoke":
             expression = f"{n.attr.name}({', '.join(operands)})"
         elif n.op == "call":
@@ -137,8 +138,8 @@ def write_statements(
         else:
             expression = _expression(n.op, n.type, instructions[n.args[0]].type, operands, forms)
         if uses[i] == 1 and len(expression) <= _INLINE_LENGTH:
-            bare = n.op in _INFIX and not expression.endswith(")")
-            names[i] = f"({expression})" if bare or _is_infix(n.op, n.type) else expression
+            bare[i] = expression
+            names[i] = f"({expression})" if _is_infix(n.op, n.type) else expression
         else:
             names[i] = f"{prefix}{i}"
             lines.append(f"{indent}{names[i]} = {expression}")
