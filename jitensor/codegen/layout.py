@@ -49,7 +49,7 @@ def as_operand(dtype: DType, parts: tuple[ScalarValue, ...]) -> Any:
 def from_result(dtype: DType, result: Any) -> tuple[ScalarValue, ...]:
     """The parts of what an op's scalar builder gave; a half result is rounded to the 16 bits that it stands for."""
     if dtype.kind == "c":
-        return (result.real, result.imag)
+        return (result.re, result.im)
     if dtype.short == "f16":
         return (half.f16_to_f32(half.f32_to_f16(result)),)
     return (result,)

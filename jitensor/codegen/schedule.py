@@ -845,7 +845,7 @@ class _ColumnTotal:
             self.column._store(self.where, names[-1:], ("i64",), body)
             return body
         result = self.row.rule.combine(a, b)
-        parts = (result.real, result.imag) if self.row.operand.kind == "c" else (result,)
+        parts = (result.re, result.im) if self.row.operand.kind == "c" else (result,)
         self.column._store(self.arrays, s._let(program, params, parts, body), self.kinds, body)
         return body
 
