@@ -1,0 +1,104 @@
+"""Python's operators and NumPy's protocols on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jitensor.api import elementwise as e
+from jitensor.api.linear import matmul
+from jitensor.api.slicing import get_item
+from jitensor.errors import TraceError
+from jitensor.ir.types import bool_
+from jitensor.ops import by_ufunc
+from jitensor.tensor import Tensor, TracedTensor
+
+
+def _forward(function: Callable[..., Any]) -> Callable[[Tensor, Any], Any]:
+    def operator(self: Tensor, other: Any) -> Any:
+        return function(self, other) if _is_operand(other) else NotImplemented
+
+    return operator
+
+
+def _reflected(function: Callable[..., Any]) -> Callable[[Tensor, Any], Any]:
+    def operator(self: Tensor, other: Any) -> Any:
+        return function(other, self) if _is_operand(other) else NotImplemented
+
+    return operator
+
+
+_OPERANDS = (Tensor, int, float, complex, list, tuple, np.ndarray, np.generic)
+
+
+def _is_operand(value: Any) -> bool:
+    return isinstance(value, _OPERANDS) or hasattr(value, "__array__") or hasattr(type(value), "__tf_tensor__")
+
+
+def _by_dtype(logical: Callable[..., Any], bitwise: Callable[..., Any]) -> Callable[..., Any]:
+    def function(x: Any, y: Any) -> Any:
+        tensor = x if isinstance(x, Tensor) else y
+        return logical(x, y) if tensor._dtype is bool_ else bitwise(x, y)
+
+    return function
+
+
+_BINARY: dict[str, Callable[..., Any]] = {
+    "add": e.add,
+    "sub": e.subtract,
+    "mul": e.multiply,
+    "truediv": e.divide,
+    "floordiv": e.floordiv,
+    "mod": e.floormod,
+    "pow": e.power,
+    "matmul": matmul,
+    "and": _by_dtype(e.logical_and, e.bitwise_and),
+    "or": _by_dtype(e.logical_or, e.bitwise_or),
+    "xor": _by_dtype(e.logical_xor, e.bitwise_xor),
+}
+_COMPARISONS = {"lt": e.less, "le": e.less_equal, "gt": e.greater, "ge": e.greater_equal}
+
+
+def _invert(self: Tensor) -> Any:
+    return e.logical_not(self) if self._dtype is bool_ else e.invert(self)
+
+
+def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    """A NumPy ufunc of a traced tensor records (TensorFlow raises); dtype rules stay TensorFlow's."""
+    primitive = by_ufunc(ufunc)
+    if method != "__call__" or kwargs or primitive is None or primitive.name not in _BY_PRIMITIVE:
+        raise TraceError.of(f"np.{ufunc.__name__}", f"method {method} with options {sorted(kwargs)} on a traced tensor",
+                            "only plain calls of ufuncs that jitensor knows are recorded", "Use the jt op")  # fmt: skip
+    return _BY_PRIMITIVE[primitive.name](*inputs)
+
+
+_BY_PRIMITIVE: dict[str, Callable[..., Any]] = {
+    **e._made,
+    **{"divide": e.divide, "logical_and": e.logical_and, "logical_or": e.logical_or, "logical_not": e.logical_not,
+       "rint": e.round_, "logical_xor": e.logical_xor},
+}  # fmt: skip
+
+
+def _install() -> None:
+    for name, function in _BINARY.items():
+        setattr(Tensor, f"__{name}__", _forward(function))
+        setattr(Tensor, f"__r{name}__", _reflected(function))
+    for name, function in _COMPARISONS.items():
+        setattr(Tensor, f"__{name}__", _forward(function))
+    own: dict[str, Any] = {
+        "__eq__": e.same_value,
+        "__ne__": e.other_value,
+        "__neg__": lambda self: e.negative(self),
+        "__pos__": lambda self: self,
+        "__abs__": lambda self: e.absolute(self),
+        "__invert__": _invert,
+        "__getitem__": get_item,
+    }
+    for name, function in own.items():
+        setattr(Tensor, name, function)
+    TracedTensor.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
+
+
+_install()

@@ -1,0 +1,425 @@
+"""Concrete functions: one trace, and how it runs.
+
+Owns `ConcreteFunction` and its two ways to run: a graph whose sizes are all known goes to the pipeline as it is; a log with
+unknown sizes or host calls is replayed with the sizes of the call into graphs, in segments that end where a value or a host
+call's result is needed. Plans are kept by the sizes and values that they were made for. Must not know `jt.function`'s caches.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jitensor import nest, pipeline
+from jitensor.api.convert import CastContext
+from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
+from jitensor.ir.graph import Graph
+from jitensor.ir.types import DType, string
+from jitensor.recording import (
+    Entry,
+    HostCall,
+    Trace,
+    ValueNeeded,
+    active,
+    map_tensors,
+    recording,
+    tensors_in,
+)
+from jitensor.runtime.cache import CallType
+from jitensor.runtime.signature import Keyed, Literal, Reference, Sequential, TensorSpec, TraceType
+from jitensor.tensor import Tensor, make_eager
+
+MOST_PLANS = 256
+
+
+class ConcreteFunction:
+    """One trace of a function. Call it with the arguments it was traced for; it never traces again.
+
+    Made by `get_concrete_function`. Mirrors tf.types.experimental.ConcreteFunction, except that shapes are checked.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        call_type: CallType,
+        layout: Layout,
+        trace: Trace,
+        inputs: Sequence[Tensor],
+        outputs: Any,
+    ) -> None:
+        self.name = name
+        self.__name__ = name
+        self.call_type = call_type
+        self.layout = layout
+        self.trace = trace
+        self._inputs = list(inputs)  # placeholders, one per tensor in the arguments
+        self._structured = outputs  # the function's result: a nest of this trace's tensors, eager ones, None and others
+        self._outputs = [t for t in nest.flatten(outputs) if isinstance(t, Tensor)]
+        self._returns_one = isinstance(outputs, Tensor)
+        self._runner: _Static | _Replayed | None = None
+
+    # Running ---------------------------------------------------------------------------------------------------------
+
+    def run(self, tensors: Sequence[Tensor]) -> Any:
+        """The function on tensors that fit its types, in the order of the placeholders: eagerly, or inlined into the trace
+        that this thread records."""
+        trace = active.context
+        if trace is not None:
+            return self._inline(trace, tensors)
+        if self.trace.outer:
+            raise TypeError(f"{self.name} uses tensors of the trace that it was defined in, and that trace has ended")
+        runner = self._runner
+        if runner is None:
+            runner = self._runner = _Replayed(self) if self.trace.replayed else _Static(self)
+        results = runner(tensors)
+        if self._returns_one:
+            return results[0]
+        return nest.replace_tensors(self._structured, iter(results))
+
+    def _inline(self, trace: Trace, tensors: Sequence[Tensor]) -> Any:
+        """Records this function's ops in another trace, in order."""
+        known: dict[int, Tensor] = dict(zip(map(id, self._inputs), tensors, strict=True))
+        known.update((id(mine), theirs) for theirs, mine in self.trace.outer)
+
+        def here(tensor: Tensor) -> Tensor:
+            return tensor if tensor._context is None else known[id(tensor)]
+
+        for entry in self.trace.log:
+            args = map_tensors(entry.args, here)
+            if isinstance(entry.operation, HostCall):
+                results: Any = trace.host_call(entry.operation, args)
+            else:
+                results = trace.call(entry.operation, args, map_tensors(entry.kwargs, here))
+            known.update(zip(map(id, tensors_in(entry.result)), tensors_in(results), strict=True))
+        return nest.map_tensors(self._structured, here)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(self.layout.cast_call(self.call_type, args, kwargs))
+
+    # What it is --------------------------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        """The recorded graph. Where sizes are unknown it holds the part that is static."""
+        values = [t._value for t in self._outputs if t._context is self.trace and t._value is not None]
+        return self.trace.builder.finish(values)
+
+    @property
+    def structured_input_signature(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return self.layout.structured(self.call_type)
+
+    @property
+    def structured_outputs(self) -> Any:
+        return nest.map_tensors(self._structured, lambda t: TensorSpec(t.shape, t.dtype))
+
+    @property
+    def output_shapes(self) -> Any:
+        return nest.map_tensors(self._structured, lambda t: t.shape)
+
+    @property
+    def output_dtypes(self) -> Any:
+        return nest.map_tensors(self._structured, lambda t: t.dtype)
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [*self._inputs, *self.captured_inputs]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return list(self._outputs)
+
+    @property
+    def captured_inputs(self) -> list[Tensor]:
+        return list(self.trace.captured.values())
+
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        return ()
+
+    @property
+    def trainable_variables(self) -> tuple[Any, ...]:
+        return ()
+
+    @property
+    def function_type(self) -> CallType:
+        return self.call_type
+
+    def pretty_printed_signature(self, verbose: bool = True) -> str:
+        """The types of arguments, result and captures, as text."""
+        names = zip(self.call_type.names, self.call_type.types, strict=True)
+        if not verbose:
+            inputs = ", ".join(f"{n}: {t!r}" for n, t in names)
+            return f"{self.name}({inputs}) -> {nest.text(self.structured_outputs)}"
+        lines = [*(f"  {n}: {t!r}" for n, t in names)] or ["  None"]
+        captures = [f"  {i}: TensorSpec(shape={t.shape}, dtype={t.dtype!r}, name=None)" for i, t in enumerate(self.captured_inputs)]
+        return "\n".join(["Input Parameters:", *lines, "Output Type:", f"  {nest.text(self.structured_outputs)}", "Captures:",
+                          *(captures or ["  None"])])  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<ConcreteFunction {self.pretty_printed_signature(verbose=False)} at {id(self):#x}>"
+
+    __str__ = pretty_printed_signature
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("a traced function cannot be copied: copy or pickle the function before its first call")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a traced function cannot be pickled: pickle the function before its first call")
+
+
+class Layout:
+    """How a function's parameters are spelt: binds the arguments of a concrete function's call to its canonical names."""
+
+    def __init__(self, positional: tuple[str, ...], keyword_only: frozenset[str]) -> None:
+        self.positional = positional  # canonical names that may come by position
+        self.keyword_only = keyword_only
+
+    def structured(self, call_type: CallType) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """(positional, keyword) specs and Python values."""
+        args, kwargs = [], {}
+        for name, kind in zip(call_type.names, call_type.types, strict=True):
+            shown = specs_of(kind, name)
+            if name in self.keyword_only:
+                kwargs[name] = shown
+            else:
+                args.append(shown)
+        return tuple(args), kwargs
+
+    def cast_call(self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        """The tensors of a call, in the order of the placeholders. Raises TypeError where it does not fit the types."""
+        names, types = call_type.names, call_type.types
+        by_position = [n for n in names if n not in self.keyword_only]
+        given = self._bound(call_type, names, by_position, args, kwargs)
+        tensors: list[Tensor] = []
+        for name, kind in zip(names, types, strict=True):
+            if name in given:
+                try:
+                    value = kind.cast(given[name], CAST)
+                except (ValueError, TypeError) as error:
+                    raise TypeError(f"argument {name}: {error}") from None
+                tensors.extend(kind.to_tensors(value))
+            elif kind.flatten():
+                raise TypeError(f"missing argument {name}: {kind!r}")
+        return tensors
+
+    def _bound(
+        self, call_type: CallType, names: Sequence[str], by_position: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        if len(args) > len(by_position):
+            wanted = [n for n, t in zip(call_type.names, call_type.types, strict=True) if t.flatten()]
+            raise TypeError(f"too many arguments: {len(args)} for {len(by_position)} parameters ({', '.join(wanted)})")
+        given = dict(zip(by_position, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in names:
+                raise TypeError(f"unknown argument {name}; the parameters are {', '.join(names)}")
+            if name in given:
+                raise TypeError(f"argument {name} is given twice")
+            given[name] = value
+        # Tensors may also come flat, in order, with Python values left out.
+        tensor_names = [n for n, t in zip(call_type.names, call_type.types, strict=True) if t.flatten() and n in names]
+        if not kwargs and len(args) == len(tensor_names) != len(by_position) and all(isinstance(a, Tensor) for a in args):
+            return dict(zip(tensor_names, args, strict=True))
+        return given
+
+
+CAST = CastContext()
+
+
+def specs_of(kind: TraceType, name: str | None) -> Any:
+    """A type as a spec or a nest of specs and Python values, as `structured_input_signature` shows it."""
+    if isinstance(kind, TensorSpec):
+        return TensorSpec(kind.shape, kind.dtype, kind.name or name)
+    if isinstance(kind, Sequential):
+        return kind._build([specs_of(e, f"{name}_{i}") for i, e in enumerate(kind.elements)])
+    if isinstance(kind, Keyed):
+        return kind.build({k: specs_of(t, f"{name}_{k}") for k, t in kind.components.items()})
+    if isinstance(kind, Literal):
+        return kind.value
+    return kind.reference() if isinstance(kind, Reference) else kind
+
+
+# Running a graph whose sizes are all known ---------------------------------------------------------------------------------
+
+
+class _Static:
+    """Arguments go to the pipeline's executable; results that are an argument or a constant are handed on."""
+
+    def __init__(self, function: ConcreteFunction) -> None:
+        trace = function.trace
+        computed: dict[int, int] = {}  # value id -> position in the executable's results
+        values = []
+        inputs = {t._value.id: i for i, t in enumerate(function._inputs) if t._value is not None}
+        self.sources: list[Callable[[Sequence[Tensor], list[Any]], Tensor]] = []
+        for tensor in function._outputs:
+            value = tensor._value
+            if tensor._context is None:
+                self.sources.append(_constant_source(tensor))
+            elif value is not None and value.id in inputs:
+                self.sources.append(_argument_source(inputs[value.id]))
+            else:
+                assert value is not None
+                if value.id not in computed:
+                    computed[value.id] = len(values)
+                    values.append(value)
+                self.sources.append(_result_source(computed[value.id], tensor._dtype))
+        graph = trace.builder.finish(values)
+        self.executable = pipeline.build(graph) if values or any(n.primitive.effects for n in graph.nodes) else None
+        self.only_results = [s.dtype for s in self.sources if isinstance(s, _Result)] if all(
+            isinstance(s, _Result) and s.position == i for i, s in enumerate(self.sources)
+        ) else None  # fmt: skip
+
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        arrays = self.executable([t._array for t in tensors], _NO_SIZES) if self.executable is not None else []
+        if self.only_results is not None:
+            return list(map(make_eager, arrays, self.only_results))
+        return [source(tensors, arrays) for source in self.sources]
+
+
+_NO_SIZES: dict[str, int] = {}
+
+
+class _Result(NamedTuple):
+    position: int
+    dtype: DType
+
+    def __call__(self, tensors: Sequence[Tensor], arrays: list[Any]) -> Tensor:
+        return make_eager(arrays[self.position], self.dtype)
+
+
+_result_source = _Result
+
+
+def _constant_source(tensor: Tensor) -> Callable[[Sequence[Tensor], list[Any]], Tensor]:
+    return lambda tensors, arrays: tensor
+
+
+def _argument_source(position: int) -> Callable[[Sequence[Tensor], list[Any]], Tensor]:
+    return lambda tensors, arrays: tensors[position]
+
+
+# Running a log ---------------------------------------------------------------------------------------------------------------
+
+
+class Segment(NamedTuple):
+    """A stretch of the log, compiled for known sizes. `inputs` and `outputs` are keys of tensors in the log; it ends at
+    entry `stop`, because of a host call or because the values of `wanted` must be known."""
+
+    executable: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    stop: int
+    wanted: tuple[int, ...]
+    following: OrderedDict[Any, Segment]
+
+
+class _Replayed:
+    """Runs a log segment by segment."""
+
+    def __init__(self, function: ConcreteFunction) -> None:
+        self.name = function.name
+        self.log: list[Entry] = function.trace.log
+        self.inputs = [id(t) for t in function._inputs]
+        self.outputs = function._outputs
+        self.dtypes = {id(t): t._dtype for t in function._inputs}
+        for entry in self.log:
+            self.dtypes.update((id(t), t._dtype) for t in tensors_in(entry.result))
+        self.first: OrderedDict[Any, Segment] = OrderedDict()
+
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        arrays: dict[int, Any] = {k: t._array for k, t in zip(self.inputs, tensors, strict=True)}
+        key: Any = tuple([t._sizes for t in tensors])
+        segments, position, wanted = self.first, 0, ()
+        while True:
+            segment = self._following(segments, key, position, arrays, wanted)
+            results = segment.executable([arrays[k] for k in segment.inputs], _NO_SIZES) if segment.executable else ()
+            arrays.update(zip(segment.outputs, results, strict=True))
+            if segment.stop == len(self.log) and not segment.wanted:
+                return [self._result(t, arrays) for t in self.outputs]
+            segments, position, wanted = segment.following, segment.stop, segment.wanted
+            if wanted:
+                key = tuple([(arrays[k].shape, arrays[k].tobytes()) for k in wanted])
+            else:
+                key, position = self._run_host(position, arrays), position + 1
+
+    def _result(self, tensor: Tensor, arrays: dict[int, Any]) -> Tensor:
+        return tensor if tensor._context is None else make_eager(arrays[id(tensor)], tensor._dtype)
+
+    def _run_host(self, position: int, arrays: dict[int, Any]) -> Any:
+        entry = self.log[position]
+        given = [t._array if t._context is None else arrays[id(t)] for t in entry.args]
+        results = entry.operation.run(given)
+        for tensor, result in zip(entry.result, results, strict=True):
+            arrays[id(tensor)] = result
+        return tuple([r.shape for r in results])
+
+    def _following(
+        self, segments: OrderedDict[Any, Segment], key: Any, position: int, arrays: dict[int, Any], wanted: tuple[int, ...]
+    ) -> Segment:
+        segment = segments.get(key)
+        if segment is None:
+            segment = self._segment(position, arrays, {k: arrays[k] for k in wanted})
+            segments[key] = segment
+            if len(segments) > MOST_PLANS:
+                segments.popitem(last=False)
+        return segment
+
+    def _segment(self, position: int, arrays: dict[int, Any], known: dict[int, Any]) -> Segment:
+        trace = Trace(self.name, "replay")
+        here: dict[int, Tensor] = {}
+        needed = self._needed_from(position)
+        inputs = tuple([k for k in arrays if k in needed and self.dtypes[k] is not string])
+        for key in inputs:
+            here[key] = trace.input(self.dtypes[key], arrays[key].shape)
+            if key in known:
+                value = here[key]._value
+                assert value is not None
+                trace.facts[value.id] = known[key]
+        with recording(trace):
+            stop, wanted = self._replay(trace, position, here)
+        outputs = tuple([k for k in here if k not in inputs and k in self._needed_from(stop)])
+        values = [trace.value_of(here[k]) for k in outputs]
+        executable = pipeline.build(trace.builder.finish(values)) if values else None
+        return Segment(executable, inputs if executable else (), outputs, stop, wanted, OrderedDict())
+
+    def _replay(self, trace: Trace, position: int, here: dict[int, Tensor]) -> tuple[int, tuple[int, ...]]:
+        """Runs op functions from `position` on; gives where it ended and the keys whose values are wanted there."""
+
+        def now(tensor: Tensor) -> Tensor:
+            return tensor if tensor._context is None else here[id(tensor)]
+
+        for i in range(position, len(self.log)):
+            entry = self.log[i]
+            if isinstance(entry.operation, HostCall):
+                return i, ()
+            args, kwargs = map_tensors(entry.args, now), map_tensors(entry.kwargs, now)
+            try:
+                result = trace.call(entry.operation, args, kwargs)
+            except ValueNeeded as need:
+                return i, self._wanted(trace, need.tensor, entry, here)
+            except (ShapeError, DTypeError, IndexError) as error:
+                raise InvalidArgumentError(f"{self.name}: {error}") from None
+            here.update(zip(map(id, tensors_in(entry.result)), tensors_in(result), strict=True))
+        return len(self.log), ()
+
+    def _wanted(self, trace: Trace, tensor: Tensor, entry: Entry, here: dict[int, Tensor]) -> tuple[int, ...]:
+        keys = {id(here[id(t)]): id(t) for t in tensors_in((entry.args, entry.kwargs)) if t._context is not None}
+        operands = [here[k] for k in keys.values()]
+        return tuple([keys[id(t)] for t in trace.depends_on(tensor, operands)])
+
+    def _needed_from(self, position: int) -> set[int]:
+        used = [t for entry in self.log[position:] for t in tensors_in((entry.args, entry.kwargs))]
+        return {id(t) for t in (*used, *self.outputs) if t._context is not None}
+
+
+def check_results(results: Sequence[Any], specs: Sequence[TensorSpec], name: str) -> list[np.ndarray[Any, Any]]:
+    """Results of a host call as arrays of the declared dtypes. Raises InvalidArgumentError where they do not fit."""
+    arrays = []
+    for result, spec in zip(results, specs, strict=True):
+        array = np.asarray(result)
+        if spec.dtype is not string and array.dtype != spec.dtype.numpy:
+            raise InvalidArgumentError(f"{name}: the function gave {array.dtype}; Tout says {spec.dtype.name}")
+        arrays.append(array)
+    return arrays

@@ -1,0 +1,488 @@
+"""Recording: how an op that is called on tensors is evaluated, recorded, or recorded with sizes that are not known yet.
+
+Owns `Trace`, `operation` (the decorator of every op function under `jt.`), `bind` (apply one primitive) and `host_call` (Python
+that runs in program order). Must not know any op, and nothing of signatures or caches.
+
+An op function is written once, on tensors whose sizes are all known, and calls `bind`. What `bind` does depends on this thread:
+- no trace: the primitive's NumPy meaning, now;
+- a trace: a node in the trace's graph. The call of the op function is also logged, with its arguments.
+Where an argument's sizes are not all known (None dimensions), the function runs on samples in scratch traces: what all samples
+that fit agree on is the static result. When the concrete function is called, the log is replayed with the actual sizes (see
+`jitensor.concrete`). No Python of the user runs then.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError, TraceError, user_location
+from jitensor.ir.graph import CONSTANT, GraphBuilder, Node, Primitive, Value
+from jitensor.ir.types import BY_NUMPY, DType, TensorType
+from jitensor.runtime.signature import TensorSpec
+from jitensor.runtime.tensor_shape import Sizes
+from jitensor.tensor import Tensor, active, make_eager, make_traced
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ValueNeeded(Exception):  # noqa: N818  (a signal between op functions and the trace, never shown)
+    """An op function asked for elements that this trace does not know."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        super().__init__("a value is needed that is known only when called")
+
+
+class Entry(NamedTuple):
+    """One logged call. `operation` is an op function, or a HostCall."""
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+
+class HostCall(NamedTuple):
+    """Python that runs at every call, in program order: `run(arrays)` gives arrays; `specs` say what is known of them."""
+
+    name: str
+    run: Callable[[list[np.ndarray[Any, Any]]], Sequence[np.ndarray[Any, Any]]]
+    specs: tuple[TensorSpec, ...]
+
+
+class Trace:
+    """One recording. kind: "trace" (the user's function runs), "replay" (all sizes known, values asked for end the segment) or
+    "sample" (unknown sizes are `size`; values asked for are made up)."""
+
+    def __init__(self, name: str = "f", kind: str = "trace", size: int = 0) -> None:
+        self.kind = kind
+        self.size = size
+        self.builder = GraphBuilder(name)
+        self.log: list[Entry] = []
+        self.inside = False  # an op function runs: what it calls is part of it
+        self.replayed = False  # calls need the log: sizes unknown, or host calls
+        self.parents: tuple[Trace, ...] = ()
+        self.outer: list[tuple[Tensor, Tensor]] = []  # tensors of enclosing traces, and what stands for them here
+        self.captured: dict[int, Tensor] = {}  # eager tensors used, by id
+        self.facts: dict[int, np.ndarray[Any, Any]] = {}  # elements known of values that no node makes
+        self.source: dict[int, Tensor] = {}  # sample: the tensor that an input stands for
+        self.failed: str | None = None
+
+    # Values ------------------------------------------------------------------------------------------------------
+
+    def input(self, dtype: DType, sizes: Sizes | None) -> Tensor:
+        """A placeholder."""
+        if sizes is None or None in sizes:
+            self.replayed = True
+            return make_traced(self, None, dtype, sizes)
+        return make_traced(self, self.builder.input(TensorType(dtype, sizes)), dtype, sizes)
+
+    def value_of(self, tensor: Tensor) -> Value:
+        """The graph value of a tensor; eager ones are captured. Raises ValueNeeded where it has none."""
+        if tensor._context is self:
+            if tensor._value is None:
+                raise ValueNeeded(tensor)
+            return tensor._value
+        if tensor._context is None:
+            return self.capture(tensor)
+        return self.value_of(self.adopt(tensor))
+
+    def capture(self, tensor: Tensor) -> Value:
+        array = tensor._array
+        if tensor._dtype.kind == "S":
+            raise TraceError.of("string tensor", f"the tensor is {tensor._text()}", "traced code computes with numbers only",
+                                "Do string work outside jt.function, or in jt.numpy_function")  # fmt: skip
+        if array.ndim == 0:
+            return self.builder.constant(array, tensor._dtype)
+        self.captured[id(tensor)] = tensor
+        value = self.builder.capture(array, TensorType(tensor._dtype, array.shape))
+        self.facts[value.id] = array
+        return value
+
+    def adopt(self, tensor: Tensor) -> Tensor:
+        """The stand-in here for a tensor of an enclosing trace. Raises TraceError for one of any other trace."""
+        for theirs, mine in self.outer:
+            if theirs is tensor:
+                return mine
+        if tensor._context not in self.parents or self.kind != "trace":
+            raise TraceError.of("traced tensor", f"{tensor._text()} belongs to another trace", "a traced tensor lives only inside "
+                                "its own jt.function call", "Return it from that function, or pass it as an argument")  # fmt: skip
+        mine = self.input(tensor._dtype, tensor._sizes)
+        self.outer.append((tensor, mine))
+        return mine
+
+    def elements(self, tensor: Tensor) -> np.ndarray[Any, Any]:
+        """The elements of a tensor that an op function needs to know. Raises ValueNeeded."""
+        if tensor._context is None:
+            return tensor._array
+        try:
+            return self.fold(self.value_of(tensor))
+        except KeyError:
+            pass
+        if self.kind == "sample":
+            return np.full(tensor._sizes or (), self.size).astype(tensor._dtype.numpy)
+        raise ValueNeeded(tensor)
+
+    def fold(self, value: Value) -> np.ndarray[Any, Any]:
+        """The elements of a value that depends on constants alone. Raises KeyError for any other."""
+        fact = self.facts.get(value.id)
+        if fact is not None:
+            return fact
+        node = self.builder.producer.get(value.id)
+        if node is None:
+            fact = self._fact_of_source(value)
+        elif node.primitive is CONSTANT:
+            return node.params[0][1].array
+        elif node.primitive.effects:
+            raise KeyError(value.id)
+        else:
+            fact = _evaluate(node, [self.fold(v) for v in node.inputs])[node.outputs.index(value)]
+        self.facts[value.id] = fact
+        return fact
+
+    def _fact_of_source(self, value: Value) -> np.ndarray[Any, Any]:
+        """Sample: what the outer trace knows of the tensor that this input stands for."""
+        known = known_elements(self.source[value.id])
+        if known is None:
+            raise KeyError(value.id)
+        filled = np.array([self.size if n is None else n for n in known.flat]).reshape(known.shape)
+        return filled.astype(value.dtype.numpy)
+
+    def depends_on(self, tensor: Tensor, candidates: Iterable[Tensor]) -> list[Tensor]:
+        """Those of the candidates that the tensor is computed from."""
+        by_value = {c._value.id: c for c in candidates if c._context is self and c._value is not None}
+        found: dict[int, Tensor] = {}
+        pending = [self.value_of(tensor)]
+        seen: set[int] = set()
+        while pending:
+            value = pending.pop()
+            if value.id in seen:
+                continue
+            seen.add(value.id)
+            if value.id in by_value and value.id not in self.facts:
+                found[value.id] = by_value[value.id]
+                continue
+            node = self.builder.producer.get(value.id)
+            pending.extend(node.inputs if node is not None else ())
+        return list(found.values())
+
+    # Calls of op functions ----------------------------------------------------------------------------------------
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs an op function in this trace and logs the call."""
+        if self.inside:
+            return function(*args, **kwargs)
+        args = tuple([self.admit(a) for a in args])
+        if kwargs:
+            kwargs = {k: self.admit(v) for k, v in kwargs.items()}
+        self.inside = True
+        try:
+            result = self._run(function, args, kwargs)
+        finally:
+            self.inside = False
+        self.log.append(Entry(function, args, kwargs, result))
+        return result
+
+    def _run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.replayed and has_unknown_sizes((args, kwargs)):
+            return self.infer(function, args, kwargs)
+        try:
+            return function(*args, **kwargs)
+        except ValueNeeded:
+            if self.kind == "replay":
+                raise
+            return self.infer(function, args, kwargs)
+        except (ShapeError, DTypeError) as error:
+            if error.location is None and self.kind == "trace":
+                raise type(error)(error.message, location=user_location()) from None
+            raise
+
+    def admit(self, argument: Any) -> Any:
+        """An argument as it may be logged: lists and arrays are copied, since the caller may change them later, and tensors of
+        enclosing traces become this trace's."""
+        kind = type(argument)
+        if issubclass(kind, Tensor):
+            return argument if argument._context is self or argument._context is None else self.adopt(argument)
+        if kind in _IMMUTABLE:
+            return argument
+        if isinstance(argument, np.ndarray):
+            return argument.copy()
+        if isinstance(argument, (list, tuple)) and not hasattr(argument, "_fields"):
+            return kind([self.admit(a) for a in argument]) if kind in (list, tuple) else [self.admit(a) for a in argument]
+        if kind is slice:
+            return slice(self.admit(argument.start), self.admit(argument.stop), self.admit(argument.step))
+        return argument
+
+    def infer(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What is known of the result before the sizes are, found by running the function on samples."""
+        self.replayed = True
+        rule = getattr(function, "infer", None)
+        if rule is not None:
+            return rule(self, *args, **kwargs)
+        samples, errors = [], []
+        for size, rank in _samples((args, kwargs)):
+            try:
+                samples.append(_sample(function, args, kwargs, size, rank))
+            except (DTypeError, TraceError):
+                raise
+            except (ValueError, IndexError) as error:
+                errors.append(error)
+        if not samples:
+            raise errors[-1]
+        return self._merged(function, samples)
+
+    def _merged(self, function: Any, samples: list[tuple[Any, list[SampledResult]]]) -> Any:
+        structure, first = samples[0]
+        if any(len(results) != len(first) for _, results in samples):
+            raise ValueError(f"{function.__name__}: the number of results depends on a size that is known only when called")
+        made = []
+        for column in zip(*[results for _, results in samples], strict=True):
+            tensor = make_traced(self, None, column[0].dtype, _common_sizes([r.sizes for r in column]))
+            tensor._known = _common_elements([r.elements for r in column])
+            made.append(tensor)
+        return rebuild(structure, iter(made))
+
+    def host_call(self, host: HostCall, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Records Python that runs in program order at every call."""
+        if self.inside:
+            raise TraceError(f"{host.name}: a Python call inside an op cannot be recorded")
+        self.replayed = True
+        tensors = [self.admit(t) for t in tensors]
+        results = [self.input(s.dtype, s.shape.sizes) for s in host.specs]
+        self.log.append(Entry(host, tuple(tensors), {}, results))
+        return results
+
+
+_IMMUTABLE = frozenset((int, float, bool, complex, str, bytes, type(None), DType, type(Ellipsis), np.float32, np.float64))
+
+
+class SampledResult(NamedTuple):
+    dtype: DType
+    sizes: Sizes
+    elements: np.ndarray[Any, Any] | None
+
+
+MOST_ELEMENTS_KNOWN = 64
+
+
+def _sample(function: Any, args: Any, kwargs: Any, size: int, rank: int) -> tuple[Any, list[SampledResult]]:
+    """Runs the function in a scratch trace where unknown sizes are `size` and unknown ranks `rank`."""
+    trace = Trace("sample", "sample", size)
+    trace.inside = True
+    stand_ins: dict[int, Tensor] = {}
+
+    def stand_in(tensor: Tensor) -> Tensor:
+        if tensor._context is None:
+            return tensor
+        found = stand_ins.get(id(tensor))
+        if found is None:
+            sizes = (size,) * rank if tensor._sizes is None else tuple([size if n is None else n for n in tensor._sizes])
+            found = stand_ins[id(tensor)] = trace.input(tensor._dtype, sizes)
+            assert found._value is not None
+            trace.source[found._value.id] = tensor
+        return found
+
+    with recording(trace):
+        result = function(*map_tensors(args, stand_in), **map_tensors(kwargs, stand_in))
+    return result, [_sampled(trace, t) for t in tensors_in(result)]
+
+
+def _sampled(trace: Trace, tensor: Tensor) -> SampledResult:
+    sizes = tensor._sizes
+    assert sizes is not None
+    elements = None
+    if tensor._dtype.kind in "iu" and int(np.prod([n or 0 for n in sizes])) <= MOST_ELEMENTS_KNOWN:
+        try:
+            elements = trace.fold(trace.value_of(tensor))
+        except KeyError:
+            pass
+    return SampledResult(tensor._dtype, sizes, elements)
+
+
+_SIZES = (0, 1, 2, 7, 60, 5040)
+
+
+def _samples(arguments: Any) -> list[tuple[int, int]]:
+    """(size, rank) pairs to try. The sizes that occur are tried too: an unknown size next to 4 may have to be 4."""
+    occurring = set()
+    unknown_rank = False
+    for tensor in tensors_in(arguments):
+        if tensor._sizes is None:
+            unknown_rank = True
+        else:
+            occurring.update(n for n in tensor._sizes if n is not None)
+    sizes = [*_SIZES[:2], *sorted(occurring - set(_SIZES)), *_SIZES[2:]]
+    if not unknown_rank:
+        return [(n, 0) for n in sizes]
+    return list(itertools.product([1, *sorted(occurring - set(_SIZES)), 2, 7], range(5)))
+
+
+def _common_sizes(shapes: list[Sizes]) -> Sizes | None:
+    first = shapes[0]
+    if any(len(s) != len(first) for s in shapes):
+        return None
+    return tuple([column[0] if all(n == column[0] for n in column) else None for column in zip(*shapes, strict=True)])
+
+
+def _common_elements(arrays: list[np.ndarray[Any, Any] | None]) -> np.ndarray[Any, Any] | None:
+    first = arrays[0]
+    if first is None or any(a is None or a.shape != first.shape for a in arrays):
+        return None
+    columns = zip(*[a.ravel().tolist() for a in arrays if a is not None], strict=True)
+    common = np.empty(first.size, object)
+    common[:] = [column[0] if all(n == column[0] for n in column) else None for column in columns]
+    return common.reshape(first.shape)
+
+
+def known_elements(tensor: Tensor) -> np.ndarray[Any, Any] | None:
+    """The elements of a traced tensor that tracing knows (None for each unknown one), or None where it knows nothing."""
+    if tensor._context is None:
+        return tensor._array
+    if tensor._value is None:
+        return tensor._known
+    try:
+        return tensor._context.fold(tensor._value)
+    except KeyError:
+        return tensor._known
+
+
+def _evaluate(node: Node, arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    with np.errstate(all="ignore"):
+        results = node.primitive.evaluate(*arrays, **dict(node.params))
+    if not isinstance(results, tuple):
+        results = (results,)
+    return [np.asarray(r, v.dtype.numpy) for r, v in zip(results, node.outputs, strict=True)]
+
+
+class recording:  # noqa: N801  (used as `with recording(trace):`)
+    """Makes `trace` the one that this thread records; None suspends recording."""
+
+    def __init__(self, trace: Trace | None, stack: tuple[Trace, ...] = ()) -> None:
+        self.trace = trace
+        self.stack = stack
+
+    def __enter__(self) -> Trace | None:
+        self.before = active.context, active.stack
+        active.context, active.stack = self.trace, self.stack
+        return self.trace
+
+    def __exit__(self, *exc: object) -> None:
+        active.context, active.stack = self.before
+
+
+# Structures of tensors ---------------------------------------------------------------------------------------------------
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    kind = type(value)
+    if issubclass(kind, Tensor):
+        return function(value)
+    if kind is tuple:
+        return tuple([map_tensors(v, function) for v in value])
+    if kind is list:
+        return [map_tensors(v, function) for v in value]
+    if kind is dict:
+        return {k: map_tensors(v, function) for k, v in value.items()}
+    if kind is slice:
+        parts = (value.start, value.stop, value.step)
+        return slice(*[map_tensors(v, function) for v in parts]) if any(isinstance(v, Tensor) for v in parts) else value
+    return value
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    map_tensors(value, found.append)
+    return found
+
+
+def rebuild(structure: Any, tensors: Any) -> Any:
+    """The structure with its tensors replaced, in order."""
+    return map_tensors(structure, lambda _: next(tensors))
+
+
+def has_unknown_sizes(arguments: Any) -> bool:
+    return any(t._context is not None and t._value is None for t in tensors_in(arguments))
+
+
+# What op functions call --------------------------------------------------------------------------------------------------
+
+
+def operation(function: F) -> F:
+    """Makes an op function: eager, recorded and replayed under one definition."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        trace = active.context
+        if trace is None:
+            return eager_call(function, args, kwargs)
+        return trace.call(function, args, kwargs)
+
+    call.implementation = function  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+def eager_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An op function on eager tensors; wrong shapes and dtypes are InvalidArgumentError, as in TensorFlow."""
+    try:
+        return function(*args, **kwargs)
+    except (ShapeError, DTypeError) as error:
+        raise InvalidArgumentError(error.message, location=error.location or user_location()) from None
+
+
+def bind(primitive: Primitive, tensors: Sequence[Tensor], **params: Any) -> Any:
+    """Applies one primitive: evaluated, or recorded in this thread's trace. Several results come as a tuple."""
+    trace = active.context
+    if trace is None:
+        return _bind_eagerly(primitive, tensors, params)
+    values = [t._value if t._context is trace and t._value is not None else trace.value_of(t) for t in tensors]
+    location = user_location() if trace.kind == "trace" else None
+    outputs = trace.builder.add(primitive, values, params, location)
+    made = [make_traced(trace, v, v.type.dtype, v.type.shape) for v in outputs]
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+def _bind_eagerly(primitive: Primitive, tensors: Sequence[Tensor], params: dict[str, Any]) -> Any:
+    for tensor in tensors:
+        if tensor._context is not None:
+            raise TraceError.of(primitive.name, f"{tensor._text()} is traced", "outside its jt.function call a traced tensor has no "
+                                "elements", "Return it from the function")  # fmt: skip
+        if tensor._dtype.kind == "S":
+            raise DTypeError(f"{primitive.name}: not defined for string tensors", location=user_location())
+    if not primitive.data_shape:
+        types = primitive.type_rule(*[TensorType(t._dtype, t._array.shape) for t in tensors], **params)
+        dtypes = [t.dtype for t in ((types,) if isinstance(types, TensorType) else types)]
+    with np.errstate(all="ignore"):
+        results = primitive.evaluate(*[t._array for t in tensors], **params)
+    if not isinstance(results, tuple):
+        results = (results,)
+    if primitive.data_shape:
+        dtypes = [BY_NUMPY[np.asarray(r).dtype] for r in results]
+    made = [make_eager(np.asarray(r, d.numpy), d) for r, d in zip(results, dtypes, strict=True)]
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+def elements_of(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The elements that an op function cannot do without (an axis, a shape). In a trace that does not know them the op is
+    deferred until the call."""
+    trace = active.context
+    if trace is None:
+        return tensor._data("the value of an op's parameter")
+    return trace.elements(tensor)
+
+
+def array_constant(array: np.ndarray[Any, Any], dtype: DType) -> Tensor:
+    """A tensor of known elements: a constant of the trace, or an eager tensor."""
+    trace = active.context
+    if trace is None or dtype.kind == "S":
+        return make_eager(array, dtype)
+    if array.ndim == 0:
+        value = trace.builder.constant(array, dtype)
+    else:
+        value = trace.builder.capture(array, TensorType(dtype, array.shape))
+        trace.facts[value.id] = array
+    return make_traced(trace, value, dtype, array.shape)
