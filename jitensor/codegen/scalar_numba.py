@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import struct
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from ..scalar.program import FLOATS, INTEGERS, SIGNED, WIDTH, Outlined, ScalarProgram
+from ..scalar.program import FLOATS, INTEGERS, SIGNED, UNSIGNED, WIDTH, Instruction, Outlined, ScalarProgram
 
 NUMBA_TYPE = {"i1": "bool_", "f32": "float32", "f64": "float64"} | {
     t: f"{'int' if t in SIGNED else 'uint'}{WIDTH[t]}" for t in INTEGERS
@@ -85,31 +87,44 @@ def libm_function(symbol):
     return function
 '''
 
-# The forms of the ops, by op and kind of type (f float, i integer, b truth). Another target overrides some.
-Forms = Mapping[tuple[str, str], str]
-NJIT_FORMS: Forms = {
-    **{(op, "f"): f"%s {sign} %s" for op, sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"))},
-    **{(op, "i"): f"%s {sign} %s" for op, sign in (("add", "+"), ("sub", "-"), ("mul", "*"))},
-    **{(op, k): f"%s {sign} %s" for op, sign in (("and", "&"), ("or", "|"), ("xor", "^")) for k in "ib"},
-    **{(op, k): f"%s {sign} %s" for op, sign in (("eq", "=="), ("ne", "!=")) for k in "fib"},
-    **{(op, k): f"%s {sign} %s" for op, sign in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")) for k in "fib"},
-    **{("select", k): "select(%s, %s, %s)" for k in "fib"},
-    ("neg", "f"): "-%s", ("neg", "i"): "-%s", ("not", "i"): "~%s", ("not", "b"): "not %s",
-    ("shl", "i"): "%s << %s", ("shr", "i"): "%s >> %s",
-    ("quo", "i"): "quotient(%s, %s)", ("rem", "i"): "remainder(%s, %s)",
-    ("fma", "f"): "fma(%s, %s, %s)", ("sqrt", "f"): "math.sqrt(%s)", ("abs", "f"): "math.fabs(%s)",
-    ("floor", "f"): "np.floor(%s)", ("ceil", "f"): "np.ceil(%s)",
-    ("trunc", "f"): "np.trunc(%s)", ("rint", "f"): "np.rint(%s)",
+
+class Dialect(NamedTuple):
+    """How a target's Python spells the primitives. Another target (CUDA) replaces some forms.
+
+    forms: (op, kind of type) -> template with `{0}`, `{1}` ... for the operands and `{type}` for the result type's
+    name; kinds are f (float), i (integer), b (truth). decorator: the line above each scalar function.
+    """
+
+    forms: Mapping[tuple[str, str], str]
+    decorator: str
+
+
+_SIGNS = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^", "shl": "<<", "shr": ">>",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
 }  # fmt: skip
+NJIT = Dialect(
+    {
+        **{(op, kind): f"{{0}} {sign} {{1}}" for op, sign in _SIGNS.items() for kind in "fib"},
+        **{("select", kind): "select({0}, {1}, {2})" for kind in "fib"},
+        **{("convert", kind): "{type}({0})" for kind in "fi"},
+        **{("bitcast", kind): "bitcast({0}, {type})" for kind in "fi"},
+        ("neg", "f"): "-{0}", ("neg", "i"): "-{0}", ("not", "i"): "~{0}", ("not", "b"): "not {0}",
+        ("quo", "i"): "quotient({0}, {1})", ("rem", "i"): "remainder({0}, {1})",
+        ("fma", "f"): "fma({0}, {1}, {2})", ("sqrt", "f"): "math.sqrt({0})", ("abs", "f"): "math.fabs({0})",
+        ("floor", "f"): "np.floor({0})", ("ceil", "f"): "np.ceil({0})",
+        ("trunc", "f"): "np.trunc({0})", ("rint", "f"): "np.rint({0})",
+    },
+    "@njit(error_model='numpy')",
+)  # fmt: skip
 _COMPARE = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 # Integer expressions that Numba computes in 64 bits and that must be brought back.
 _WIDENED = frozenset(("add", "sub", "mul", "neg", "not", "shl", "shr", "and", "or", "xor"))
-_INFIX = _COMPARE | {"add", "sub", "mul", "div", "and", "or", "xor", "shl", "shr", "neg", "not"}
 _INLINE_LENGTH = 60
 
 
 def write_statements(
-    program: ScalarProgram, names: dict[int, str], prefix: str, indent: str, forms: Forms = NJIT_FORMS
+    program: ScalarProgram, names: dict[int, str], prefix: str, indent: str, dialect: Dialect = NJIT
 ) -> tuple[list[str], dict[int, str]]:
     """The statements, and for every id the Python expression that holds it: a name, a constant or a short expression.
 
@@ -118,38 +133,34 @@ def write_statements(
     """
     names = dict(names)
     lines: list[str] = []
-    bare: dict[int, str] = {}  # inlined expressions without their parentheses, for use between commas
+    bare: dict[int, str] = {}  # what is in parentheses in `names`, without them: for use between commas
     instructions = program.instructions
     uses = _uses(program)
     for i, n in enumerate(instructions):
         if i in names or uses[i] == 0:
             continue
         if n.op == "const":
-            names[i] = literal(n.attr, n.type)
+            bare[i] = literal(n.attr, n.type)
+            names[i] = f"({bare[i]})" if bare[i].startswith("-") else bare[i]
             continue
         if n.op == "param":
             raise ValueError(f"parameter %{i} has no Python name")
-        operands = [names[a] if n.op in _INFIX else bare.get(a, names[a]) for a in n.args]
-        if n.op == "invoke":
-            expression = f"{n.attr.name}({', '.join(operands)})"
-        elif n.op == "call":
-            comma = "," if len(operands) == 1 else ""
-            expression = f"{_libm_name(n.attr, n.type)}(({', '.join(operands)}{comma}))"
-        else:
-            expression = _expression(n.op, n.type, instructions[n.args[0]].type, operands, forms)
+        form, enclosed = _form(n, instructions, dialect)
+        operands = [bare.get(a, names[a]) if enclosed else names[a] for a in n.args]
+        expression = form.format(*operands, type=NUMBA_TYPE[n.type])
         if uses[i] == 1 and len(expression) <= _INLINE_LENGTH:
             bare[i] = expression
-            names[i] = f"({expression})" if _is_infix(n.op, n.type) else expression
+            names[i] = expression if _is_enclosed(form) else f"({expression})"
         else:
             names[i] = f"{prefix}{i}"
             lines.append(f"{indent}{names[i]} = {expression}")
     return lines, names
 
 
-def functions(program: ScalarProgram, forms: Forms = NJIT_FORMS) -> list[str]:
+def functions(program: ScalarProgram, dialect: Dialect = NJIT) -> list[str]:
     """The source of every function that the statements call, those used by others first, each once."""
     sources: dict[str, str] = {}
-    _collect(program, sources, forms)
+    _collect(program, sources, dialect)
     return list(sources.values())
 
 
@@ -157,17 +168,16 @@ def literal(value: float | int, type: str) -> str:
     """A constant that Numba types as `type`."""
     if type == "i1":
         return "True" if value else "False"
-    if type == "i64":
-        return str(value) if value >= 0 else f"({value})"
     if type in INTEGERS:
-        return f"{NUMBA_TYPE[type]}({value})"
+        text = f"0x{value:X}" if type in UNSIGNED and value > 0xFFFF else str(value)
+        return text if type == "i64" else f"{NUMBA_TYPE[type]}({text})"
     if math.isnan(value):
         text = "np.nan"
     elif math.isinf(value):
         text = "np.inf" if value > 0 else "-np.inf"
     else:
         text = _shortest_f32(value) if type == "f32" else repr(value)
-    return f"float32({text})" if type == "f32" else f"({text})" if text.startswith("-") else text
+    return f"float32({text})" if type == "f32" else text
 
 
 def _uses(program: ScalarProgram) -> list[int]:
@@ -182,35 +192,37 @@ def _uses(program: ScalarProgram) -> list[int]:
     return uses if program.results or program.slow else [count or 2 for count in uses]
 
 
-def _is_infix(op: str, type: str) -> bool:
-    """Whether the written form needs parentheses inside another expression."""
-    if op in _WIDENED and type in INTEGERS and type not in ("i64", "u64"):
-        return False
-    return op in _INFIX
+def _form(n: Instruction, instructions: list[Instruction], dialect: Dialect) -> tuple[str, bool]:
+    """The template of an instruction, and whether its operands stand between commas or parentheses of their own."""
+    commas = ", ".join(f"{{{k}}}" for k in range(len(n.args)))
+    if n.op == "invoke":
+        return f"{n.attr.name}({commas})", True
+    if n.op == "call":
+        return f"{_libm_name(n.attr, n.type)}(({commas}{',' if len(n.args) == 1 else ''}))", True
+    source = instructions[n.args[0]].type
+    if n.op == "bitcast" and n.type in INTEGERS and source in INTEGERS:
+        return dialect.forms["convert", "i"], True
+    kind_of = source if n.op in _COMPARE else n.type
+    form = dialect.forms[n.op, "f" if kind_of in FLOATS else "b" if kind_of == "i1" else "i"]
+    if n.op in _WIDENED and n.type in INTEGERS and WIDTH[n.type] < 64:
+        return f"{{type}}({form})", False
+    return form, _is_enclosed(form)
 
 
-def _expression(op: str, type: str, source: str, operands: list[str], forms: Forms) -> str:
-    if op == "convert":
-        return f"{NUMBA_TYPE[type]}({operands[0]})"
-    if op == "bitcast":
-        signs_only = type in INTEGERS and source in INTEGERS
-        return f"{NUMBA_TYPE[type]}({operands[0]})" if signs_only else f"bitcast({operands[0]}, {NUMBA_TYPE[type]})"
-    kind_of = source if op in _COMPARE else type
-    kind = "f" if kind_of in FLOATS else "b" if kind_of == "i1" else "i"
-    text = forms[op, kind] % tuple(operands)
-    if op in _WIDENED and type in INTEGERS and type not in ("i64", "u64"):
-        return f"{NUMBA_TYPE[type]}({text})"
-    return text
+@functools.cache
+def _is_enclosed(form: str) -> bool:
+    """Whether the form is a call, so that it needs no parentheses around it and its operands none of theirs."""
+    return re.fullmatch(r"[\w.{}]+\(.*\)", form) is not None
 
 
-def _collect(program: ScalarProgram, sources: dict[str, str], forms: Forms) -> None:
+def _collect(program: ScalarProgram, sources: dict[str, str], dialect: Dialect) -> None:
     for n in program.instructions:
         if n.op == "call":
             name, symbol = _libm_name(n.attr, n.type), n.attr + ("f" if n.type == "f32" else "")
             sources.setdefault(name, f'{name} = libm_function("{symbol}")\n')
         elif n.op == "invoke" and n.attr.name not in sources:
-            inner, source = _function(n.attr) if forms is NJIT_FORMS else _write_function(n.attr, forms)
-            _collect(inner, sources, forms)
+            inner, source = _function(n.attr) if dialect is NJIT else _write_function(n.attr, dialect)
+            _collect(inner, sources, dialect)
             sources[n.attr.name] = source
 
 
@@ -220,17 +232,17 @@ def _libm_name(name: str, type: str) -> str:
 
 @functools.cache
 def _function(outlined: Outlined) -> tuple[ScalarProgram, str]:
-    return _write_function(outlined, NJIT_FORMS)
+    return _write_function(outlined, NJIT)
 
 
-def _write_function(outlined: Outlined, forms: Forms) -> tuple[ScalarProgram, str]:
+def _write_function(outlined: Outlined, dialect: Dialect) -> tuple[ScalarProgram, str]:
     program = outlined.program()
     parameters = ["x"] if len(outlined.types) == 1 else [f"x{k}" for k in range(len(outlined.types))]
     ids = [i for i, n in enumerate(program.instructions) if n.op == "param"]
-    lines, names = write_statements(program, dict(zip(ids, parameters, strict=True)), "t", "    ", forms)
+    lines, names = write_statements(program, dict(zip(ids, parameters, strict=True)), "t", "    ", dialect)
     summary = (outlined.build.__doc__ or outlined.build.__name__).strip().splitlines()[0]
     source = [
-        "@njit(error_model='numpy')",
+        dialect.decorator,
         f"def {outlined.name}({', '.join(parameters)}):",
         f'    """{summary}"""',
         *lines,
