@@ -272,7 +272,7 @@ class Function:
         self._state = State()
         self._parameters = Parameters(python_function)
         self._detector = _detector(python_function)
-        self._methods: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
+        self._methods: weakref.WeakKeyDictionary[Any, _Method] = weakref.WeakKeyDictionary()
         self._signature: Signature | None = None
         if options.input_signature is not None:
             first = self._parameters.names[:1] == ("self",)
@@ -383,28 +383,34 @@ class Function:
     # Methods, copies --------------------------------------------------------------------------------------------------------
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """The function of one instance: its own traces, found again while the instance lives, which it does not keep alive. What
+        is given out does, as a bound method does, so that `Model().f(x)` works."""
         if instance is None:
             return self
         try:
             known = self._methods.get(instance)
-        except TypeError:  # not hashable, or not weakly referenceable: a function per access
-            return self._bound_to(instance)
+        except TypeError:  # not hashable, or not weakly referenceable: kept by nobody
+            return self._bound_to(instance, functools.partial(_identity, instance))
         if known is None:
             with self._state.lock:
                 known = self._methods.get(instance)
                 if known is None:
-                    known = self._methods[instance] = self._bound_to(instance)
-        return known
+                    known = self._methods[instance] = _Method(self._bound_to(instance, weakref.ref(instance)))
+        handle = known.handle()
+        if handle is None:
+            handle = known.function.holding(instance)
+            known.handle = weakref.ref(handle)
+        return handle
 
-    def _bound_to(self, instance: Any) -> Function:
-        """A function of its own for one instance, which it does not keep alive."""
-        options = Options(None, self._options.autograph, self._options.jit_compile, self._options.reduce_retracing, self._options.pure)
-        options.input_signature = self._options.input_signature
-        try:
-            reference: Callable[[], Any] = weakref.ref(instance)
-        except TypeError:
-            reference = functools.partial(_identity, instance)
-        return Function(_bound_method(self._python_function, reference), options)
+    def _bound_to(self, instance: Any, reference: Callable[[], Any]) -> Function:
+        return Function(_bound_method(self._python_function, reference), self._options)
+
+    def holding(self, instance: Any) -> Function:
+        """The same function with the same traces, keeping the instance alive."""
+        handle = object.__new__(Function)
+        handle.__dict__.update(self.__dict__)
+        handle.__dict__["__self__"] = instance
+        return handle
 
     def __copy__(self) -> Function:
         other = Function(self._python_function, self._options)
@@ -425,6 +431,20 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<jitensor.function {self._name} at {id(self):#x}>"
+
+
+class _Method:
+    """The function of one instance, and the handle given out for it while somebody holds that."""
+
+    __slots__ = ("function", "handle")
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.handle: Callable[[], Function | None] = _nothing
+
+
+def _nothing() -> None:
+    return None
 
 
 def _unpickled(python_function: Callable[..., Any], options: Options) -> Function:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jitensor.errors import DTypeError, InvalidArgumentError
+from jitensor.errors import DTypeError, InvalidArgumentError, describe
 from jitensor.ir.types import DType, TensorType, as_dtype, bool_, complex128, float32, float64, int32, int64, string
 from jitensor.ops import TABLE
 from jitensor.recording import array_constant, bind, operation, tensors_in
@@ -244,8 +244,9 @@ def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, nam
     dtype = None if dtype is None else as_dtype(dtype)
     if isinstance(value, Tensor):
         if dtype is not None and value._dtype is not dtype:
-            raise InvalidArgumentError.of("convert_to_tensor", f"the tensor is {value._text()}", f"{dtype.name} was asked for",
-                                          f"Use jt.cast(x, jt.{dtype.name})")  # fmt: skip
+            message = describe("convert_to_tensor", f"the tensor is {value._text()}", f"{dtype.name} was asked for",
+                               f"Use jt.cast(x, jt.{dtype.name})")  # fmt: skip
+            raise ValueError(message)
         return value
     if hasattr(type(value), "__tf_tensor__") or (isinstance(value, (list, tuple)) and tensors_in(list(value))):
         return _converted(value, dtype)

@@ -204,6 +204,8 @@ def _literal_key(value: Any) -> Any:
         return type(value), "nan" if math.isnan(value) else float(value), math.copysign(1.0, value)
     if isinstance(value, complex):
         return complex, _literal_key(value.real), _literal_key(value.imag)
+    if isinstance(value, (str, bytes)):
+        return (str, str(value)) if isinstance(value, str) else (bytes, bytes(value))  # np.str_ is a str
     return type(value), value
 
 
