@@ -6,6 +6,7 @@ Owns the public face of this room: `from jitensor import scalar; scalar.exp(valu
 """
 
 from . import complex as _complex
+from . import complex_inverse as _complex_inverse
 from . import exp_log as _exp_log
 from . import hyperbolic as _hyperbolic
 from . import integer as _integer
@@ -37,7 +38,7 @@ from .power import float_power
 from .program import ScalarProgram, ScalarValue, bitcast, call, convert, fabs, fma, is_nan, scalar_function
 from .rounding import round_divided, round_scaled
 from .special import cbrt, erf, erfc, hypot, ndtr
-from .trig import acos, asin, atan, atan2, deg2rad, rad2deg, sinc
+from .trig import atan2, deg2rad, rad2deg, sinc
 
 exp = by_type("exp", real=_exp_log.exp, complex=_complex.exp)
 exp2 = by_type("exp2", real=_exp_log.exp2, complex=_complex.exp2)
@@ -53,7 +54,12 @@ tan = by_type("tan", real=_trig.tan, complex=_complex.tan)
 sinh = by_type("sinh", real=_hyperbolic.sinh, complex=_complex.sinh)
 cosh = by_type("cosh", real=_hyperbolic.cosh, complex=_complex.cosh)
 tanh = by_type("tanh", real=_hyperbolic.tanh, complex=_complex.tanh)
-asinh, acosh, atanh = _hyperbolic.asinh, _hyperbolic.acosh, _hyperbolic.atanh
+asin = by_type("asin", real=_trig.asin, complex=_complex_inverse.asin)
+acos = by_type("acos", real=_trig.acos, complex=_complex_inverse.acos)
+atan = by_type("atan", real=_trig.atan, complex=_complex_inverse.atan)
+asinh = by_type("asinh", real=_hyperbolic.asinh, complex=_complex_inverse.asinh)
+acosh = by_type("acosh", real=_hyperbolic.acosh, complex=_complex_inverse.acosh)
+atanh = by_type("atanh", real=_hyperbolic.atanh, complex=_complex_inverse.atanh)
 
 power = by_type("power", real=_power.power, integer=_integer.power, complex=_complex.power)
 square = by_type("square", real=_power.square, complex=_complex.square)
