@@ -88,9 +88,10 @@ def operands(entry: Primitive, dtypes: tuple[DType, ...], *, special: bool, seed
 
 
 def ulp_distance(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """How many floats apart; 0 for two nans, inf for a nan against a number. -0.0 and 0.0 are 0 apart."""
+    """How many floats apart; 0 for two nans, inf for a nan against a number. -0.0 and 0.0 are 0 apart. Complex numbers:
+    the distance in ULP of the larger part, since rounding errors of one part reach the other."""
     if expected.dtype.kind == "c":
-        return np.maximum(ulp_distance(actual.real, expected.real), ulp_distance(actual.imag, expected.imag))
+        return _complex_distance(np.asarray(actual), np.asarray(expected))
     if expected.dtype.kind != "f":
         return np.where(actual == expected, 0.0, np.inf)
     bits = {2: np.int16, 4: np.int32, 8: np.int64}[expected.dtype.itemsize]
@@ -102,6 +103,14 @@ def ulp_distance(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
     distance = np.abs(lines[0] - lines[1]).astype(np.float64)
     nan = np.isnan(actual), np.isnan(expected)
     return np.where(nan[0] & nan[1], 0.0, np.where(nan[0] | nan[1], np.inf, distance))
+
+
+def _complex_distance(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        size = np.maximum(np.abs(expected.real), np.abs(expected.imag))
+        apart = np.maximum(np.abs(actual.real - expected.real), np.abs(actual.imag - expected.imag)) / np.spacing(size)
+    by_part = np.maximum(ulp_distance(actual.real, expected.real), ulp_distance(actual.imag, expected.imag))
+    return np.where(np.isfinite(apart), apart, by_part)
 
 
 def same_bits(actual: np.ndarray, expected: np.ndarray) -> bool:

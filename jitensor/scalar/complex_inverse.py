@@ -11,7 +11,7 @@ import math
 from . import exp_log, hyperbolic, trig
 from .complex import ComplexValue, choose, isnan, sqrt_complex, strict
 from .minmax import copysign, isinf
-from .program import ScalarValue, fabs, select
+from .program import ScalarValue, equal, fabs, not_equal, select
 
 
 def _one_plus(z: ComplexValue) -> ComplexValue:
@@ -74,7 +74,11 @@ def atanh(z: ComplexValue) -> ComplexValue:
     """The inverse hyperbolic tangent; cuts outside [-1, 1] on the real axis."""
     x, y = fabs(z.re), z.im
     below = 1.0 - x
-    re = 0.25 * exp_log.log1p(4.0 * x / (below * below + y * y))
+    square = below * below + y * y
+    # Right above or below the pole y * y may underflow: there 4 / square is (2 / y)**2.
+    near_pole = equal(square, 0.0) & not_equal(y, 0.0)
+    re = 0.25 * exp_log.log1p(4.0 * x / square)
+    re = select(near_pole, 0.5 * (math.log(2.0) - exp_log.log(fabs(y))), re)
     im = 0.5 * trig.atan2(2.0 * y, below * (1.0 + x) - y * y)
     quarter = z.program.constant(math.pi / 2, z.re.type)
     zero = z.program.constant(0.0, z.re.type)
