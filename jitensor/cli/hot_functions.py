@@ -180,7 +180,7 @@ def sharpen(image: Array, amount: float) -> Array:
     rows = (image[:-4] + image[4:] + 4.0 * (image[1:-3] + image[3:-1]) + 6.0 * image[2:-2]) / 16.0
     blur = (rows[:, :-4] + rows[:, 4:] + 4.0 * (rows[:, 1:-3] + rows[:, 3:-1]) + 6.0 * rows[:, 2:-2]) / 16.0
     centre = image[2:-2, 2:-2]
-    return np.clip(centre + amount * (centre - blur), 0.0, 1.0)
+    return np.minimum(np.maximum(centre + amount * (centre - blur), 0.0), 1.0)
 
 
 def local_contrast(image: Array, compression: float, detail: float) -> Array:
