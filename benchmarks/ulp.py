@@ -259,7 +259,7 @@ sigmoid: SciPy's) of the same dtype on the same points. Subnormal results count 
 
 `sin`, `cos` and `tan` use their own reduction up to 1e6 (float32: 131072); larger arguments are redone by libm.
 `logaddexp` is measured where its larger argument lies outside [-1, 0.5]: inside, the result may be close to 0, where
-the two terms cancel and the rounding of their difference shows, here as in NumPy. `pow` is measured for positive bases, as `x**y` with results that neither overflow nor vanish.
+the two terms cancel and the rounding of their difference shows, here as in NumPy. `pow` is measured for positive bases.
 """
 
 

@@ -76,7 +76,7 @@ def cosh(x: ScalarValue) -> ScalarValue:
 # tanh rounds to 1 from here.
 _TANH_LIMIT = {"f32": 10.0, "f64": 20.0}
 # (e^r - 1 - r)/r^2 on |r| <= ln(2)/2; errors relative to r 2^-55.6 (f64), 2^-26 (f32).
-_EXPM1 = {
+EXPM1 = {
     "f64": (
         0.5000000000000006, 0.1666666666666669, 0.041666666666573864, 0.008333333333311039, 0.0013888888932364009,
         0.00019841269912702287, 2.480150441854618e-05, 2.75572174683303e-06, 2.7626349686322376e-07,
@@ -98,7 +98,7 @@ def tanh(x: ScalarValue) -> ScalarValue:
     r = fma(-k, LN2[t][0], y)
     r = fma(-k, LN2[t][1], r)
     scale = bitcast((bitcast(shifted, UNSIGNED[t]) << MANTISSA[t]) + ONE_BITS[t], t)
-    e = fma(scale, fma(r * r, polynomial(r, _EXPM1[t]), r), scale - 1.0)
+    e = fma(scale, fma(r * r, polynomial(r, EXPM1[t]), r), scale - 1.0)
     denominator = e + 2.0
     lost = e - (denominator - 2.0)
     inverse = 1.0 / denominator

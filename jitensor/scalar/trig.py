@@ -106,8 +106,8 @@ def _reduce(x: ScalarValue) -> Turn:
         r = fma(-n, 6.12323399538461e-17, r1)
         d = fma(n, 6.12323399538461e-17, r - r1)
         return Turn(quarters, r, fma(n, 3.5215598651832e-27, d))
-    # f32 has no room for that: the middle product is kept as a rounded number and its error. The middle part is positive
-    # so that -0.0 stays -0.0.
+    # f32 has no room for that: the middle product is kept as a rounded number and its error. The middle part is
+    # positive so that -0.0 stays -0.0.
     r1 = fma(-n, 1.570796251296997, x)
     product = n * 7.549790126404332e-08
     error = fma(n, 7.549790126404332e-08, -product)
