@@ -1,0 +1,308 @@
+"""`jt.jit`: NumPy functions, unmodified, as compiled programs.
+
+Owns the decorator, the binding of arguments, the cache of traces by key and the call path. Must not know how tracing
+records. A call goes: bind -> `describe` (key, leaves) -> the traces of the key, each asked through its generated `bind` ->
+program; where none fits, one thread traces and the others wait.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import time
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+from jitensor import events
+from jitensor.errors import TraceError
+from jitensor.runtime.counters import tally
+from jitensor.tracing import operators  # noqa: F401  (attaches the behaviour of tracers)
+from jitensor.tracing.clone import World
+from jitensor.tracing.context import current
+from jitensor.tracing.signature import Key, describe, key_text
+from jitensor.tracing.trace import Trace, Tracing
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Signature(NamedTuple):
+    """One trace of a function, for people: what it serves, and the values it fixed, with the lines that needed them."""
+
+    key: str
+    narrowed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([self.key, *("    " + n for n in self.narrowed)])
+
+
+class JitFunction:
+    """A NumPy function whose calls run compiled programs. Made by `jt.jit`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.__wrapped__ = function
+        self._signature = inspect.signature(function)
+        parameters = list(self._signature.parameters.values())
+        self._parameters = parameters
+        self._simple = all(p.kind in _POSITIONAL for p in parameters)
+        self._count = len(parameters)
+        self._defaults = [p.default for p in parameters]
+        self._index = {p.name: i for i, p in enumerate(parameters) if p.kind is not inspect.Parameter.POSITIONAL_ONLY}
+        self._start()
+
+    def _start(self) -> None:
+        self._traces: dict[Key, list[Trace]] = {}
+        self._lock = threading.Lock()
+        self._locks: dict[Key, threading.RLock] = {}
+
+    # Calls ------------------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        context = current()
+        if context is not None:
+            return self._inline(context, args, kwargs)
+        values = args if not kwargs and len(args) == self._count and self._simple else self._bind(args, kwargs)
+        leaves: list[Any] = []
+        key: Key = tuple([describe(v, leaves) for v in values])
+        if len(leaves) > 1:
+            key = _with_aliases(key, leaves)
+        traces = self._traces.get(key)
+        if traces is not None:
+            for trace in traces:
+                bound = trace.bind(leaves)
+                if bound is not None and (not trace.held or _alive(trace, leaves)):
+                    return self._run(trace, bound, values, key)
+        trace, bound = self._trace(key, leaves, values)
+        return self._run(trace, bound, values, key)
+
+    def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key) -> Any:
+        arguments, sizes, extras = bound
+        if trace.written:
+            return self._run_writing(trace, bound, values)
+        outs = trace.executable(arguments, sizes)
+        return trace.finish(outs, arguments, sizes, extras)
+
+    def _run_writing(self, trace: Trace, bound: Any, values: Sequence[Any]) -> Any:
+        """Arguments are written: overlapping ones go to the undecorated function, which has NumPy's meaning for them;
+        those whose memory kernels cannot take are copied and copied back."""
+        arguments, sizes, extras = bound
+        if len(trace.arrays) > 1 and trace.overlapping(arguments):
+            events.emit("run.overlap", function=self.__name__) if events.wanted("run") else None
+            return self._undecorated(values)
+        outs = trace.executable(arguments, sizes)
+        return trace.finish(outs, arguments, sizes, extras)
+
+    def _undecorated(self, values: Sequence[Any]) -> Any:
+        args, kwargs = self._call_form(values)
+        return self.__wrapped__(*args, **kwargs)
+
+    def _inline(self, context: Any, args: Any, kwargs: Any) -> Any:
+        """Called while another function is traced: its nodes join that trace."""
+        world: World = context.world
+        return world.function(self._plain())(*args, **kwargs)
+
+    def _plain(self) -> types.FunctionType:
+        function = self.__wrapped__
+        if not isinstance(function, types.FunctionType):
+            raise TraceError(f"jit: {function!r} is not a Python function")
+        return function
+
+    # Binding ----------------------------------------------------------------------------------------------------------
+
+    def _bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Sequence[Any]:
+        """One value per parameter, defaults filled in. Raises Python's own TypeError for a call that does not fit."""
+        if self._simple and len(args) <= self._count:
+            values = [*args, *self._defaults[len(args) :]]
+            given = len(args)
+            for name, value in kwargs.items():
+                at = self._index.get(name, -1)
+                if at < given:
+                    return self._bind_slowly(args, kwargs)
+                values[at] = value
+            if not any(v is inspect.Parameter.empty for v in values):
+                return values
+        return self._bind_slowly(args, kwargs)
+
+    def _bind_slowly(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Sequence[Any]:
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError:
+            self.__wrapped__(*args, **kwargs)  # raises the TypeError in Python's words
+            raise
+        bound.apply_defaults()
+        return list(bound.arguments.values())
+
+    def _call_form(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The values as positional and keyword arguments."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for parameter, value in zip(self._parameters, values, strict=True):
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                args.extend(value)
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                kwargs.update(value)
+            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                kwargs[parameter.name] = value
+            else:
+                args.append(value)
+        return args, kwargs
+
+    # Traces -----------------------------------------------------------------------------------------------------------
+
+    def _trace(self, key: Key, leaves: list[Any], values: Sequence[Any]) -> tuple[Trace, Any]:
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.RLock())
+        with lock:
+            for trace in self._traces.get(key, ()):  # another thread may have traced meanwhile
+                bound = trace.bind(leaves)
+                if bound is not None and _alive(trace, leaves):
+                    return trace, bound
+            trace = self._make(key, leaves)
+            bound = trace.bind(leaves)
+            if bound is None:
+                raise TraceError(f"{self.__name__}: the function changed what it depends on (a global or closure variable)"
+                                 " while it was traced; return the new value instead.")
+            with self._lock:
+                self._traces[key] = [trace, *self._traces.get(key, ())]
+            self._forget_with_objects(key, trace)
+            tally.traces += 1
+        return trace, bound
+
+    def _make(self, key: Key, leaves: Sequence[Any]) -> Trace:
+        start = time.perf_counter()
+        tracing = Tracing(self.__name__, ("tuple", *_without_aliases(key)), leaves)
+        tracing.context.world = tracing.world  # type: ignore[attr-defined]
+        trace = tracing.run(self._run_clone)
+        if events.wanted("trace"):
+            events.emit("trace", function=self.__name__, key=self._key_text(key), seconds=time.perf_counter() - start)
+        return trace
+
+    def _run_clone(self, world: World, arguments: Any) -> Any:
+        args, kwargs = self._call_form(arguments)
+        return world.function(self._plain())(*args, **kwargs)
+
+    def _forget_with_objects(self, key: Key, trace: Trace) -> None:
+        """A trace that depends on an object goes when the object does."""
+        for reference in trace.held.values():
+            if isinstance(reference, weakref.ref) and reference() is not None:
+                weakref.finalize(reference(), _forget, weakref.ref(self), key)
+
+    # Looking inside -----------------------------------------------------------------------------------------------------
+
+    def signatures(self) -> list[Signature]:
+        """The traces made so far: the key of each, and the values that it fixed with the lines that needed them."""
+        return [self._describe(key, t) for key, traces in self._traces.items() for t in reversed(traces)]
+
+    def _describe(self, key: Key, trace: Trace) -> Signature:
+        fixed = [f"{e} == {v!r}: {why}  # {line}" for e, v, why, line in trace.narrowed]
+        return Signature(self._key_text(key), tuple(fixed))
+
+    def _key_text(self, key: Key) -> str:
+        parts = [f"{p.name}: {key_text(k)}" for p, k in zip(self._parameters, _without_aliases(key), strict=True)]
+        return f"{self.__name__}({', '.join(parts)})"
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else BoundJitFunction(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jt.jit {self.__qualname__}>"
+
+    def __reduce__(self) -> Any:
+        return _unpickle, (self.__module__, self.__qualname__)
+
+    def __copy__(self) -> JitFunction:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> JitFunction:
+        return self
+
+
+class BoundJitFunction:
+    """A method under jt.jit, with its instance."""
+
+    def __init__(self, function: JitFunction, instance: Any) -> None:
+        self.__func__ = function
+        self.__self__ = instance
+        functools.update_wrapper(self, function.__wrapped__)
+        self.__wrapped__ = types.MethodType(function.__wrapped__, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def signatures(self) -> list[Signature]:
+        return self.__func__.signatures()
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, BoundJitFunction)
+            and self.__func__ is other.__func__
+            and self.__self__ is other.__self__
+        )
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {self.__self__!r}>"
+
+
+def _with_aliases(key: Key, leaves: list[Any]) -> Key:
+    """The key with the pattern of array objects passed twice, where there is one."""
+    identities = [id(v) for v in leaves if type(v) is np.ndarray]
+    if len(set(identities)) == len(identities):
+        return key
+    first = {identity: i for i, identity in reversed(list(enumerate(identities)))}
+    return (*key, ("aliases", *[first[i] for i in identities]))
+
+
+def _without_aliases(key: Key) -> Key:
+    return key[:-1] if key and key[-1][0] == "aliases" else key
+
+
+def _alive(trace: Trace, leaves: Sequence[Any]) -> bool:
+    return all(reference() is leaves[i] for i, reference in trace.held.items())
+
+
+def _forget(function: Any, key: Key) -> None:
+    jitted = function()
+    if jitted is not None:
+        jitted._traces.pop(key, None)
+
+
+def _unpickle(module: str, qualname: str) -> Any:
+    import importlib
+
+    target: Any = importlib.import_module(module)
+    for name in qualname.split("."):
+        target = getattr(target, name)
+    return target
+
+
+@overload
+def jit(function: Callable[..., Any]) -> JitFunction: ...
+@overload
+def jit(function: None = None) -> Callable[[Callable[..., Any]], JitFunction]: ...
+def jit(function: Callable[..., Any] | None = None) -> Any:
+    """The function compiled: same arguments, same results as NumPy gives, fused native loops. `@jt.jit` or `@jt.jit()`.
+
+    function: a Python function of NumPy arrays and Python values. Raises TypeError for anything else, and at the call
+    TraceError, ShapeError or DTypeError, with the line, for what cannot be traced.
+    """
+    if function is None:
+        return jit
+    if isinstance(function, JitFunction):
+        return function
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(jit(function.__func__))
+    if isinstance(function, types.MethodType):
+        return BoundJitFunction(jit(function.__func__), function.__self__)
+    if not isinstance(function, types.FunctionType):
+        raise TypeError(f"jit: {function!r} is not a Python function; decorate a function made by def or lambda")
+    return JitFunction(function)
+
+

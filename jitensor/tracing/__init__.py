@@ -1,0 +1,1 @@
+"""From Python to graphs: tracers record what a function does with them."""

@@ -1,0 +1,341 @@
+"""Indexing of traced arrays: integers, slices, newaxis and ellipsis as views; masks and index arrays where sizes allow.
+
+Owns the resolution of an index against symbolic sizes, with NumPy's IndexError texts. Must not know NumPy's functions.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jitensor.errors import TraceError, user_location
+from jitensor.ir.dims import Dim
+from jitensor.ops import TABLE
+from jitensor.tracing.arrays import (
+    Tracer,
+    any_traced,
+    as_tracer,
+    broadcast_to,
+    concrete,
+    expand_dims,
+    fresh,
+    slice_view,
+    squeeze,
+    write,
+)
+from jitensor.tracing.context import TraceContext
+from jitensor.tracing.numbers import IntNumber, Number
+from jitensor.tracing.ufuncs import assign, cast, fit, supported
+
+Size = int | Dim
+
+
+class Region(NamedTuple):
+    """A basic index: one (start, size, step) per axis, the axes that integers drop, the positions of new axes."""
+
+    starts: list[Size]
+    sizes: list[Size]
+    steps: list[int]
+    dropped: list[int]
+    added: list[int]
+    whole_scalar: bool  # every axis by an integer and no ellipsis: NumPy gives a scalar
+
+
+def getitem(x: Tracer, key: Any) -> Any:
+    """x[key]: a view for a basic index, a scalar where every axis has an integer."""
+    items = normalise(x, key)
+    if any(is_advanced(i) for i in items):
+        return advanced_get(x, items)
+    region = basic_region(x, items)
+    result = view_of(x, region)
+    if region.whole_scalar:
+        return fresh(x.context, result.value(), scalar=True)
+    return result
+
+
+def setitem(x: Tracer, key: Any, value: Any) -> None:
+    """x[key] = value, through the view or by a mask."""
+    items = normalise(x, key)
+    if any(is_advanced(i) for i in items):
+        advanced_set(x, items, value)
+        return
+    if x.scalar:
+        raise TypeError(f"'numpy.{x.dtype.name}' object does not support item assignment")
+    target = view_of(x, basic_region(x, items))
+    if isinstance(value, Tracer) and value.cell is target.cell and value.chain == target.chain and not value.scalar:
+        return  # `x[a:b] += y` assigns the view to its own place
+    assign(target, value)
+
+
+def normalise(x: Tracer, key: Any) -> list[Any]:
+    """The index as a list, the ellipsis written out as full slices."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    items = [_plain(i) for i in items]
+    used = sum(_axes_used(i) for i in items)
+    if sum(1 for i in items if i is Ellipsis) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if used > len(x.dims):
+        raise IndexError(
+            f"too many indices for array: array is {len(x.dims)}-dimensional, but {used} were indexed"
+        )
+    fill = [slice(None)] * (len(x.dims) - used)
+    if any(i is Ellipsis for i in items):
+        at = next(n for n, i in enumerate(items) if i is Ellipsis)
+        return [*items[:at], _ELLIPSIS, *fill, *items[at + 1 :]]
+    return items + fill
+
+
+_ELLIPSIS = object()  # marks where an ellipsis stood: x[..., 0] of a vector is a 0-d array, x[0] a scalar
+
+
+def _plain(item: Any) -> Any:
+    """NumPy integers and constant traced integers as Python numbers, lists as arrays."""
+    if isinstance(item, np.integer):
+        return int(item)
+    if isinstance(item, Tracer) and not item.dims and item.dtype.kind in "iu":
+        return _index_value(item)
+    if isinstance(item, list):
+        return as_tracer_of_list(item)
+    if isinstance(item, np.bool_):
+        return bool(item)
+    return item
+
+
+def as_tracer_of_list(items: list[Any]) -> Any:
+    return items if any_traced(items) else np.array(items, dtype=np.intp if not items else None)
+
+
+def _index_value(item: Tracer) -> Any:
+    """An index that constants decide is an int; one that depends on data stays traced."""
+    try:
+        return int(concrete(item, "an index").item())
+    except TraceError:
+        return item
+
+
+def _axes_used(item: Any) -> int:
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    if isinstance(item, (Tracer, np.ndarray)) and item.dtype == np.bool_:
+        return item.ndim
+    return 1
+
+
+def is_advanced(item: Any) -> bool:
+    return isinstance(item, (bool, np.ndarray, Tracer, list))
+
+
+# Basic ----------------------------------------------------------------------------------------------------------------
+
+
+def basic_region(x: Tracer, items: Sequence[Any]) -> Region:
+    region = Region([], [], [], [], [], all(isinstance(i, (int, IntNumber)) for i in items) and bool(items))
+    position = 0  # in the result
+    axis = 0
+    for item in items:
+        if item is None:
+            region.added.append(position)
+            position += 1
+            continue
+        if item is _ELLIPSIS:
+            continue
+        n = x.dims[axis]
+        if isinstance(item, slice):
+            start, size, step = resolve_slice(x.context, item, n)
+            position += 1
+        else:
+            start, size, step = resolve_integer(x.context, item, n, axis), 1, 1
+            region.dropped.append(axis)
+        region.starts.append(start)
+        region.sizes.append(size)
+        region.steps.append(step)
+        axis += 1
+    return region
+
+
+def view_of(x: Tracer, region: Region) -> Tracer:
+    result = slice_view(x, region.starts, region.sizes, region.steps) if x.dims else _again(x)
+    return expand_dims(squeeze(result, region.dropped), region.added)
+
+
+def _again(x: Tracer) -> Tracer:
+    return Tracer(x.context, x.cell, x.dims, x.dtype, x.chain, layout=x.layout, contiguous=x.contiguous)
+
+
+def resolve_integer(context: TraceContext, item: Any, n: Size, axis: int) -> Size:
+    """The position of an integer index; IndexError where it is out of bounds."""
+    if isinstance(item, Number) and not isinstance(item, IntNumber) or not hasattr(item, "__index__"):
+        raise IndexError(
+            "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays are valid indices"
+        )
+    i: Size = item.dim if isinstance(item, IntNumber) else operator.index(item)
+    if isinstance(i, int):
+        negative = i < 0
+    else:
+        negative = context.relation("lt", i, 0, "an index may be negative")
+    at = i + n if negative else i
+    inside = context.relation("le", 0, at, "an index must be in range") and context.relation(
+        "lt", at, n, "an index must be in range"
+    )
+    if not inside:
+        raise IndexError(f"index {context.hint(i)} is out of bounds for axis {axis} with size {context.hint(n)}")
+    return at
+
+
+def resolve_slice(context: TraceContext, item: slice, n: Size) -> tuple[Size, Size, int]:
+    """(start, size, step) of a slice over n elements, clipped as Python does."""
+    step = _bound(item.step)
+    if isinstance(step, Dim):
+        step = context.value(step, "a slice step")
+    step = 1 if step is None else step
+    if step == 0:
+        raise ValueError("slice step cannot be zero")
+    start, stop = _bound(item.start), _bound(item.stop)
+    if isinstance(n, int) and not isinstance(start, Dim) and not isinstance(stop, Dim):
+        picked = range(*slice(start, stop, step).indices(n))
+        return (picked.start if len(picked) else 0), len(picked), step
+    low: Size = 0 if step > 0 else -1
+    high: Size = n if step > 0 else n - 1
+    first = (low if step > 0 else high) if start is None else _clip(context, start, n, low, high)
+    last = (high if step > 0 else low) if stop is None else _clip(context, stop, n, low, high)
+    near, far = (first, last) if step > 0 else (last, first)
+    if not context.relation("lt", near, far, "a slice may be empty"):
+        return 0, 0, step
+    width = abs(step)
+    size = far - near if width == 1 else (far - near + (width - 1)) // width
+    return first, size, step
+
+
+def _bound(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, IntNumber):
+        return value.dim
+    if isinstance(value, Tracer):
+        return int(concrete(value, "a slice bound").item())
+    if not hasattr(value, "__index__") or (isinstance(value, Number)):
+        raise TypeError("slice indices must be integers or None or have an __index__ method")
+    return operator.index(value)
+
+
+def _clip(context: TraceContext, value: Size, n: Size, low: Size, high: Size) -> Size:
+    if context.relation("lt", value, 0, "a slice bound may be negative"):
+        value = value + n
+        return low if context.relation("le", value, low, "a slice bound is clipped") else value
+    return high if context.relation("le", high, value, "a slice bound is clipped") else value
+
+
+# Masks and index arrays ------------------------------------------------------------------------------------------------
+
+
+def _later(what: str, cure: str) -> TraceError:
+    return TraceError(f"{what} is not supported in a traced function. {cure}", location=user_location())
+
+
+def advanced_get(x: Tracer, items: list[Any]) -> Any:
+    if any(_is_mask(i) for i in items if is_advanced(i)):
+        raise _later(
+            "reading by a boolean mask, whose result has a size that only the data tell,",
+            "Use np.where(mask, x, fill), or a reduction with where=mask.",
+        )
+    x, rest = _cut(x, items)
+    axes = tuple([d for d, i in enumerate(rest) if is_advanced(i)])
+    if len(axes) == 1:
+        return take(x, rest[axes[0]], axes[0])
+    indices = [_index_array(x, rest[d], d) for d in axes]
+    value = x.context.emit(TABLE["index_get"], x.value(), *[i.value() for i in indices], axes=axes)
+    return fresh(x.context, value, scalar=not value.shape)
+
+
+def _cut(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Any]]:
+    """The slices and new axes of a mixed index done as a view first; then one item per axis of that view: the index
+    arrays (integers beside them become arrays, as NumPy has it) and full slices."""
+    scalars = [i for i in items if isinstance(i, (int, IntNumber)) and not isinstance(i, bool)]
+    if None in [i for i in items if i is None]:
+        arrays = [n for n, i in enumerate(items) if is_advanced(i) or isinstance(i, (int, IntNumber))]
+        if any(items[n] is None for n in range(arrays[0], arrays[-1])):
+            raise _later("np.newaxis between index arrays", "Add the axis afterwards.")
+    view_items = [slice(None) if is_advanced(i) or i in scalars_of(scalars, i) else i for i in items]
+    viewed = view_of(x, basic_region(x, view_items))
+    rest: list[Any] = []
+    for i in items:
+        if i is _ELLIPSIS:
+            continue
+        rest.append(slice(None) if i is None or isinstance(i, slice) else i)
+    rest = [as_tracer(x.context, i) if isinstance(i, (int, IntNumber)) and not isinstance(i, bool) else i for i in rest]
+    return viewed, rest
+
+
+def scalars_of(scalars: list[Any], item: Any) -> list[Any]:
+    """The item in a list if it is one of `scalars`, by identity."""
+    return [item] if any(item is s for s in scalars) else []
+
+
+def _index_array(x: Tracer, index: Any, axis: int) -> Tracer:
+    index = as_tracer(x.context, index)
+    if index.dtype.kind not in "iu":
+        raise IndexError("arrays used as indices must be of integer (or boolean) type")
+    return fresh(x.context, cast(x.context, index.value(), supported(np.dtype(np.int64))))
+
+
+def take(x: Tracer, index: Any, axis: int, mode: str = "raise") -> Any:
+    """x's elements at `index` (any rank) along one axis; negative indices count from the end."""
+    index = _index_array(x, index, axis)
+    value = x.context.emit(TABLE["gather"], x.value(), index.value(), axis=axis, mode=mode)
+    return fresh(x.context, value, scalar=not value.shape)
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, bool) or (hasattr(item, "dtype") and item.dtype == np.bool_)
+
+
+def advanced_set(x: Tracer, items: list[Any], value: Any) -> None:
+    masks = [n for n, i in enumerate(items) if is_advanced(i) and _is_mask(i)]
+    if masks:
+        others = [i for n, i in enumerate(items) if n not in masks and i is not _ELLIPSIS]
+        whole = all(isinstance(i, slice) and i == slice(None) for i in others)
+        if len(masks) > 1 or not whole or isinstance(items[masks[0]], bool):
+            raise _later("writing to a mask mixed with other indices", "Write x[...] = np.where(mask, value, x).")
+        before = [i for i in items[: masks[0]] if i is not _ELLIPSIS]
+        mask_set(x, as_tracer(x.context, items[masks[0]]), len(before), value)
+        return
+    viewed, rest = _cut(x, items)
+    axes = tuple([d for d, i in enumerate(rest) if is_advanced(i)])
+    indices = [_index_array(x, rest[d], d) for d in axes]
+    put = _assigned(x, value)
+    write(viewed, x.context.emit(TABLE["index_put"], viewed.value(), put, *[i.value() for i in indices], axes=axes))
+
+
+def _assigned(x: Tracer, value: Any) -> Any:
+    """What is assigned, as x's dtype."""
+    one = fresh(x.context, x.context.add(TABLE["full"], [x.context.constant(0, supported(x.dtype))], {"shape": ()}))
+    source = value if isinstance(value, Number) else as_tracer(x.context, value)
+    if isinstance(source, Tracer) and source.dims:
+        return cast(x.context, source.value(), supported(x.dtype))
+    assign(one, value)
+    return one.value()
+
+
+def mask_set(x: Tracer, mask: Tracer, axis: int, value: Any) -> None:
+    """x[mask] = value: a choice by element for one value, a library call for an array of as many as the mask has."""
+    for d, n in enumerate(mask.dims, axis):
+        if not x.context.relation("eq", n, x.dims[d], "a boolean index"):
+            raise IndexError(
+                f"boolean index did not match indexed array along axis {d}; size of axis is {x.context.hint(x.dims[d])} "
+                f"but size of corresponding boolean axis is {x.context.hint(n)}"
+            )
+    after = len(mask.dims) + axis
+    if isinstance(value, (Tracer, np.ndarray, list, tuple)):
+        value = as_tracer(x.context, value)
+        if len(value.dims) > len(x.dims) - after:
+            put = cast(x.context, value.value(), supported(x.dtype))
+            write(x, x.context.emit(TABLE["mask_put"], x.value(), mask.value(), put, axis=axis))
+            return
+        value = fit(value, x.dims[after:])
+    filled = fresh(x.context, x.value())
+    assign(filled, value)
+    wide = broadcast_to(expand_dims(mask, range(len(mask.dims), len(x.dims) - axis)), x.dims)
+    write(x, x.context.emit(TABLE["where"], wide.value(), filled.value(), x.value()))
