@@ -88,7 +88,7 @@ class Executable:
             if layout.__class__ is tuple and layout and layout[0] == "S":
                 strides = a.strides[:-1] if layout[1] else a.strides
                 actual += tuple([s // a.itemsize for s in strides])
-        results = runner.run([*arrays, *self._arrays], [*numbers, *self.outline.constants], actual)
+        results = runner.run([*arrays, *self._arrays], [*numbers, *self.outline.numbers(sizes)], actual)
         for target, copied in back:
             target[...] = copied
         return results

@@ -34,10 +34,15 @@ def _highest(dtype: DType) -> Any:
     return np.inf if dtype.kind == "f" else dtype.max
 
 
+def _accumulated(function: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """In the operand's dtype; float16 in float32, rounded once."""
+    return function(x, axis=axis, dtype=np.float32 if x.dtype == np.float16 else x.dtype).astype(x.dtype)
+
+
 reduce_sum = reduction(
     "reduce_sum",
     lower=Reduction(lambda dtype: 0, lambda a, b: a + b, accumulate="sum"),
-    numpy=lambda x, axis: np.sum(x, axis=axis, dtype=x.dtype),
+    numpy=lambda x, axis: _accumulated(np.sum, x, axis),
     kinds="iufc",
     tf=("reduce_sum", "math.reduce_sum"),
     samples=(DEFAULT_SAMPLES,),
@@ -48,7 +53,7 @@ reduce_sum = reduction(
 reduce_prod = reduction(
     "reduce_prod",
     lower=Reduction(lambda dtype: 1, lambda a, b: a * b),
-    numpy=lambda x, axis: np.prod(x, axis=axis, dtype=x.dtype),
+    numpy=lambda x, axis: _accumulated(np.prod, x, axis),
     kinds="iufc",
     tf=("reduce_prod", "math.reduce_prod"),
     samples=(DEFAULT_SAMPLES,),

@@ -12,24 +12,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jitensor.ir.dims import Dim, symbol
+from jitensor.ir.dims import Dim, evaluate, symbol
 from jitensor.ir.graph import CONSTANT, Graph, GraphBuilder, Node, Value
 from jitensor.ir.types import TensorType
+from jitensor.ops.structure import size_value
 
 SIZE_PARAMS = frozenset(("shape", "sizes", "starts"))  # parameters that hold sizes; all others are part of the code
 
 
 class Outline:
     """key: hashable, equal for graphs that can share a program. sizes: what each z symbol stands for. constants: the
-    values of the host numbers that follow the graph's own. arrays: sources of the array inputs that follow its own."""
+    values of the host numbers that follow the graph's own; those that are sizes are None, and `size_numbers` has their
+    place, expression and NumPy type. arrays: sources of the array inputs that follow its own."""
 
-    __slots__ = ("_united", "graph", "key", "sizes", "constants", "arrays", "_live", "_size_names", "_literal")
+    __slots__ = ("_united", "graph", "key", "sizes", "constants", "size_numbers", "arrays", "_live", "_size_names", "_literal")
 
     def __init__(self, graph: Graph, united: Mapping[str, int | Dim]) -> None:
         self.graph = graph
         self._united = united
         self.sizes: list[int | Dim] = []
         self.constants: list[Any] = []
+        self.size_numbers: list[tuple[int, int | Dim, Any]] = []
         self.arrays: list[Any] = [c.source for c in graph.captures]
         self._size_names: dict[int | str, Dim] = {}
         self._live = _live_nodes(graph)
@@ -57,6 +60,15 @@ class Outline:
         self.sizes.append(source)
         return made
 
+    def numbers(self, sizes: Mapping[str, int]) -> list[Any]:
+        """The constants, with those that are sizes of this call filled in."""
+        if not self.size_numbers:
+            return self.constants
+        numbers = list(self.constants)
+        for place, size, numpy_type in self.size_numbers:
+            numbers[place] = numpy_type(evaluate(size, sizes))
+        return numbers
+
     def shape(self, shape: tuple[int | Dim, ...]) -> tuple[int | Dim, ...]:
         return tuple([self._size(n) for n in shape])
 
@@ -69,6 +81,9 @@ class Outline:
         return node.primitive is CONSTANT and bool(node.output.shape)
 
     def is_number(self, node: Node) -> bool:
+        """Is it a number that the host passes: a constant that no rule reads, or a size?"""
+        if node.primitive is size_value:
+            return True
         return node.primitive is CONSTANT and node.output.id not in self._literal
 
     def _make_key(self) -> Any:
@@ -78,6 +93,12 @@ class Outline:
             ids[v.id] = len(ids)
             parts.append((v.type.dtype.name, self.shape(v.type.shape), v.id in self.graph.scalars))
         for node in self._live:
+            if node.primitive is size_value:
+                self.size_numbers.append((len(self.constants), node.param("size"), node.output.dtype.as_numpy_dtype))
+                self.constants.append(None)
+                parts.append(node.output.dtype.name)
+                ids[node.output.id] = len(ids)
+                continue
             if node.primitive is CONSTANT:
                 value = node.output
                 if self.is_array_constant(node):

@@ -1,4 +1,4 @@
-"""Inverse circular and hyperbolic functions of complex numbers, as NumPy has them: branch cuts, signed zeros, infinities.
+"""Inverse circular and hyperbolic functions of complex numbers, with NumPy's branch cuts, signed zeros and infinities.
 
 Formulas by W. Kahan, "Branch Cuts for Complex Elementary Functions, or Much Ado About Nothing's Sign Bit" (1987). The
 error is a few ULP of the modulus. A nan in either part makes both nan.
