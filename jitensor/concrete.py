@@ -149,14 +149,25 @@ class ConcreteFunction:
 
     def pretty_printed_signature(self, verbose: bool = True) -> str:
         """The types of arguments, result and captures, as text."""
-        names = zip(self.call_type.names, self.call_type.types, strict=True)
+        names = list(zip(self.call_type.names, self.call_type.types, strict=True))
         if not verbose:
             inputs = ", ".join(f"{n}: {t!r}" for n, t in names)
-            return f"{self.name}({inputs}) -> {nest.text(self.structured_outputs)}"
-        lines = [*(f"  {n}: {t!r}" for n, t in names)] or ["  None"]
-        captures = [f"  {i}: TensorSpec(shape={t.shape}, dtype={t.dtype!r}, name=None)" for i, t in enumerate(self.captured_inputs)]
-        return "\n".join(["Input Parameters:", *lines, "Output Type:", f"  {nest.text(self.structured_outputs)}", "Captures:",
-                          *(captures or ["  None"])])  # fmt: skip
+            return f"({inputs}) -> {nest.text(self.structured_outputs)}"
+        lines = [f"  {n} ({self.layout.kind(n)}): {t!r}" for n, t in names] or ["  None"]
+        captures = [
+            f"  {i}: TensorSpec(shape={t.shape}, dtype={t.dtype!r}, name=None)"
+            for i, t in enumerate(self.captured_inputs)
+        ]
+        return "\n".join(
+            [
+                "Input Parameters:",
+                *lines,
+                "Output Type:",
+                f"  {nest.text(self.structured_outputs)}",
+                "Captures:",
+                *(captures or ["  None"]),
+            ]
+        )
 
     def __repr__(self) -> str:
         return f"<ConcreteFunction {self.pretty_printed_signature(verbose=False)} at {id(self):#x}>"
@@ -177,6 +188,9 @@ class Layout:
         self.positional = positional  # canonical names that may come by position
         self.keyword_only = keyword_only
 
+    def kind(self, name: str) -> str:
+        return "KEYWORD_ONLY" if name in self.keyword_only else "POSITIONAL_OR_KEYWORD"
+
     def structured(self, call_type: CallType) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """(positional, keyword) specs and Python values."""
         args, kwargs = [], {}
@@ -189,12 +203,22 @@ class Layout:
         return tuple(args), kwargs
 
     def cast_call(self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        """The tensors of a call, in the order of the placeholders. Raises TypeError where it does not fit the types."""
-        names, types = call_type.names, call_type.types
+        """The tensors of a call, in the order of the placeholders: given as the function's arguments, or flat, tensors only.
+        Raises TypeError where neither fits the types."""
+        try:
+            return self._cast_structured(call_type, args, kwargs)
+        except TypeError:
+            specs = [spec for kind in call_type.types for spec in kind.flatten()]
+            if kwargs or len(args) != len(specs) or not all(isinstance(a, Tensor) for a in args):
+                raise
+            return [spec.cast(a, CAST) for spec, a in zip(specs, args, strict=True)]
+
+    def _cast_structured(self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        names = call_type.names
         by_position = [n for n in names if n not in self.keyword_only]
         given = self._bound(call_type, names, by_position, args, kwargs)
         tensors: list[Tensor] = []
-        for name, kind in zip(names, types, strict=True):
+        for name, kind in zip(names, call_type.types, strict=True):
             if name in given:
                 try:
                     value = kind.cast(given[name], CAST)
@@ -206,7 +230,12 @@ class Layout:
         return tensors
 
     def _bound(
-        self, call_type: CallType, names: Sequence[str], by_position: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        call_type: CallType,
+        names: Sequence[str],
+        by_position: list[str],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> dict[str, Any]:
         if len(args) > len(by_position):
             wanted = [n for n, t in zip(call_type.names, call_type.types, strict=True) if t.flatten()]
@@ -218,10 +247,6 @@ class Layout:
             if name in given:
                 raise TypeError(f"argument {name} is given twice")
             given[name] = value
-        # Tensors may also come flat, in order, with Python values left out.
-        tensor_names = [n for n, t in zip(call_type.names, call_type.types, strict=True) if t.flatten() and n in names]
-        if not kwargs and len(args) == len(tensor_names) != len(by_position) and all(isinstance(a, Tensor) for a in args):
-            return dict(zip(tensor_names, args, strict=True))
         return given
 
 
@@ -265,14 +290,22 @@ class _Static:
                     computed[value.id] = len(values)
                     values.append(value)
                 self.sources.append(_result_source(computed[value.id], tensor._dtype))
+        self.numbers_only = all(t._dtype is not string for t in function._inputs)
         graph = trace.builder.finish(values)
         self.executable = pipeline.build(graph) if values or any(n.primitive.effects for n in graph.nodes) else None
-        self.only_results = [s.dtype for s in self.sources if isinstance(s, _Result)] if all(
-            isinstance(s, _Result) and s.position == i for i, s in enumerate(self.sources)
-        ) else None  # fmt: skip
+        self.only_results = (
+            [s.dtype for s in self.sources if isinstance(s, _Result)]
+            if all(isinstance(s, _Result) and s.position == i for i, s in enumerate(self.sources))
+            else None
+        )
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        arrays = self.executable([t._array for t in tensors], _NO_SIZES) if self.executable is not None else []
+        if self.executable is None:
+            arrays = []
+        elif self.numbers_only:
+            arrays = self.executable([t._array for t in tensors], _NO_SIZES)
+        else:
+            arrays = self.executable([t._array for t in tensors if t._dtype is not string], _NO_SIZES)
         if self.only_results is not None:
             return list(map(make_eager, arrays, self.only_results))
         return [source(tensors, arrays) for source in self.sources]
@@ -356,7 +389,12 @@ class _Replayed:
         return tuple([r.shape for r in results])
 
     def _following(
-        self, segments: OrderedDict[Any, Segment], key: Any, position: int, arrays: dict[int, Any], wanted: tuple[int, ...]
+        self,
+        segments: OrderedDict[Any, Segment],
+        key: Any,
+        position: int,
+        arrays: dict[int, Any],
+        wanted: tuple[int, ...],
     ) -> Segment:
         segment = segments.get(key)
         if segment is None:

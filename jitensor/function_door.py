@@ -11,6 +11,7 @@ import collections
 import functools
 import inspect
 import logging
+import sys
 import threading
 import types
 import weakref
@@ -111,6 +112,8 @@ class Parameters:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    if isinstance(function, Function):
+        return function.function_spec
     if isinstance(function, functools.partial):
         return inspect.signature(function)
     try:
@@ -139,13 +142,19 @@ class Signature:
             positional = positional[1:]
         for name in parameters.keyword_names:
             if name not in parameters.defaults:
-                raise TypeError(f"{function_name}: the keyword-only parameter {name} needs a default when there is an input_signature")
+                raise TypeError(
+                    f"{function_name}: the keyword-only parameter {name} needs a default when there is an input_signature"
+                )
         extra = len(self.specs) - len(positional)
         if extra > 0 and not parameters.varargs:
-            raise TypeError(f"{function_name}: input_signature has {len(self.specs)} specs for {len(positional)} parameters")
+            raise TypeError(
+                f"{function_name}: input_signature has {len(self.specs)} specs for {len(positional)} parameters"
+            )
         for name in positional[len(self.specs) :]:
             if name not in parameters.defaults:
-                raise TypeError(f"{function_name}: parameter {name} has neither a spec in input_signature nor a default")
+                raise TypeError(
+                    f"{function_name}: parameter {name} has neither a spec in input_signature nor a default"
+                )
         extras = [f"{parameters.varargs}_{i}" for i in range(extra)] if extra > 0 else []
         self.extras = max(extra, 0)
         self.typed: dict[str, TraceType] = {
@@ -175,11 +184,15 @@ class Signature:
     def check_count(self, names: Sequence[str]) -> None:
         extras = sum(1 for n in names if self.parameters._is_extra(n))
         if extras != self.extras:
-            raise TypeError(f"Binding inputs to tf.function failed: needed {len(self.specs)} arguments, as input_signature says")
+            raise TypeError(
+                f"Binding inputs to tf.function failed: needed {len(self.specs)} arguments, as input_signature says"
+            )
         if self.parameters.varkw and any(
             n not in self.typed and n not in self.frozen and n not in self.parameters.names for n in names
         ):
-            raise TypeError("Binding inputs to tf.function failed: unknown keyword arguments cannot be used with input_signature")
+            raise TypeError(
+                "Binding inputs to tf.function failed: unknown keyword arguments cannot be used with input_signature"
+            )
 
 
 # The retrace warning -----------------------------------------------------------------------------------------------------------
@@ -209,8 +222,10 @@ class RetraceDetector:
                 "number of tracings could be due to (1) creating @jt.function repeatedly in a loop, (2) passing tensors with "
                 "different shapes, (3) passing Python objects instead of tensors. For (1), define the function outside of the "
                 "loop. For (2), use reduce_retracing=True or an input_signature with None sizes. For (3), pass tensors.",
-                len(self.groups), self.calls, name,
-            )  # fmt: skip
+                len(self.groups),
+                self.calls,
+                name,
+            )
 
 
 _detectors: weakref.WeakKeyDictionary[Any, dict[str, RetraceDetector]] = weakref.WeakKeyDictionary()
@@ -243,7 +258,9 @@ def _plain_function(function: Any) -> Any:
 class Options:
     """What `jt.function` was asked for. `experimental_*` names are TensorFlow's."""
 
-    def __init__(self, input_signature: Any, autograph: bool, jit_compile: bool | None, reduce_retracing: bool, pure: bool) -> None:
+    def __init__(
+        self, input_signature: Any, autograph: bool, jit_compile: bool | None, reduce_retracing: bool, pure: bool
+    ) -> None:
         self.input_signature = input_signature
         self.autograph = autograph
         self.jit_compile = jit_compile
@@ -296,7 +313,9 @@ class Function:
                 tensors.extend([t if isinstance(t, Tensor) else _as_tensor(t) for t in kind.to_tensors(value)])
         return concrete.run(tensors)
 
-    def _concrete(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[ConcreteFunction, CallType, Sequence[Any], bool]:
+    def _concrete(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[ConcreteFunction, CallType, Sequence[Any], bool]:
         """The trace for a call, made if need be; the call's type and values; whether the trace is new."""
         names, values = self._parameters.bind(args, kwargs)
         if self._signature is None:
@@ -308,7 +327,7 @@ class Function:
             self._signature.check_count(names)
             call_type, cast_values = self._signature.call_type(names, values)
             values = tuple(cast_values)
-        concrete = self._state.table.find(call_type)
+        concrete = self._state.table.exact(call_type)
         traced = False
         if concrete is None:
             with self._state.lock:
@@ -335,7 +354,11 @@ class Function:
     def _signature_trace(self) -> ConcreteFunction:
         assert self._signature is not None
         signature, parameters = self._signature, self._parameters
-        names = [*parameters.names, *(f"{parameters.varargs}_{i}" for i in range(signature.extras)), *parameters.keyword_names]
+        names = [
+            *parameters.names,
+            *(f"{parameters.varargs}_{i}" for i in range(signature.extras)),
+            *parameters.keyword_names,
+        ]
         kinds = [signature.typed.get(n) or signature.frozen.get(n) for n in names]
         if any(k is None for k in kinds):
             raise TypeError(f"{self._name}: get_concrete_function of an unbound method needs the instance")
@@ -421,7 +444,10 @@ class Function:
         self._must_be_untraced("copied")
         return Function(self._python_function, self._options)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...] | str:
+        name = getattr(self, "__qualname__", "")
+        if getattr(sys.modules.get(getattr(self, "__module__", "")), name, None) is self:
+            return name  # found again by its name, as Python's functions are
         self._must_be_untraced("pickled")
         return _unpickled, (self._python_function, self._options)
 
@@ -469,7 +495,9 @@ def _bound_method(function: Callable[..., Any], reference: Callable[[], Any]) ->
         if instance is None:
             raise ReferenceError(f"the instance that {method.__name__} was bound to has been deleted")
         bind = getattr(function, "__get__", None)
-        return bind(instance, type(instance))(*args, **kwargs) if bind is not None else function(instance, *args, **kwargs)
+        return (
+            bind(instance, type(instance))(*args, **kwargs) if bind is not None else function(instance, *args, **kwargs)
+        )
 
     signature = _signature(function)
     parameters = list(signature.parameters.values())
@@ -483,7 +511,11 @@ def _bound_method(function: Callable[..., Any], reference: Callable[[], Any]) ->
 def _as_tensor(value: Any) -> Tensor:
     """A NumPy array or scalar argument as an eager tensor; its array may change later, so it is copied."""
     array = np.asarray(value)
-    return make_eager(array.copy() if isinstance(value, np.ndarray) else array) if array.dtype.kind not in "SUO" else convert_to_tensor(value)
+    return (
+        make_eager(array.copy() if isinstance(value, np.ndarray) else array)
+        if array.dtype.kind not in "SUO"
+        else convert_to_tensor(value)
+    )
 
 
 # Tracing -------------------------------------------------------------------------------------------------------------------------
@@ -499,7 +531,9 @@ class _Placeholders:
         return self.trace.input(spec.dtype, spec.shape.sizes)
 
 
-def trace_function(function: Callable[..., Any], name: str, parameters: Parameters, call_type: CallType) -> ConcreteFunction:
+def trace_function(
+    function: Callable[..., Any], name: str, parameters: Parameters, call_type: CallType
+) -> ConcreteFunction:
     """Runs the Python function once on placeholders of the call type. Exceptions pass through unchanged."""
     tally.traces += 1
     trace = Trace(name)
@@ -532,12 +566,16 @@ def _output(trace: Trace, name: str, leaf: Any) -> Any:
     if isinstance(leaf, Tensor):
         return leaf if leaf._context is None or leaf._context is trace else trace.adopt(leaf)
     if isinstance(leaf, (DType, TensorShape)):
-        raise TypeError(f"{name} returned {leaf!r}; a traced function returns tensors, None, numbers, or nests of these")
+        raise TypeError(
+            f"{name} returned {leaf!r}; a traced function returns tensors, None, numbers, or nests of these"
+        )
     try:
         return convert_to_tensor(leaf)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} returned {leaf!r} of type {type(leaf).__name__}; a traced function returns tensors, None, numbers, "
-                        "strings, arrays, or nests of these") from None  # fmt: skip
+        raise TypeError(
+            f"{name} returned {leaf!r} of type {type(leaf).__name__}; a traced function returns tensors, None, numbers, "
+            "strings, arrays, or nests of these"
+        ) from None
 
 
 # The decorator ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Nested structures: lists, tuples, namedtuples and dicts of values. Mirrors tf.nest: dicts are walked in the order of sorted keys.
 
-    flatten({"b": [1, 2], "a": 3})  ->  [3, 1, 2]
+flatten({"b": [1, 2], "a": 3})  ->  [3, 1, 2]
 """
 
 from __future__ import annotations

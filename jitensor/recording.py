@@ -13,6 +13,7 @@ that fit agree on is the static result. When the concrete function is called, th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -25,12 +26,12 @@ from jitensor.ir.graph import CONSTANT, GraphBuilder, Node, Primitive, Value
 from jitensor.ir.types import BY_NUMPY, DType, TensorType
 from jitensor.runtime.signature import TensorSpec
 from jitensor.runtime.tensor_shape import Sizes
-from jitensor.tensor import Tensor, active, make_eager, make_traced
+from jitensor.tensor import Tensor, TracedTensor, active, make_eager, make_traced
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ValueNeeded(Exception):  # noqa: N818  (a signal between op functions and the trace, never shown)
+class ValueNeeded(Exception):
     """An op function asked for elements that this trace does not know."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -71,7 +72,7 @@ class Trace:
         self.captured: dict[int, Tensor] = {}  # eager tensors used, by id
         self.facts: dict[int, np.ndarray[Any, Any]] = {}  # elements known of values that no node makes
         self.source: dict[int, Tensor] = {}  # sample: the tensor that an input stands for
-        self.failed: str | None = None
+        self.numbers: dict[tuple[Any, DType], Value] = {}
 
     # Values ------------------------------------------------------------------------------------------------------
 
@@ -80,7 +81,10 @@ class Trace:
         if sizes is None or None in sizes:
             self.replayed = True
             return make_traced(self, None, dtype, sizes)
-        return make_traced(self, self.builder.input(TensorType(dtype, sizes)), dtype, sizes)
+        kind = TensorType(dtype, sizes)
+        # Strings are handed through; no kernel sees them.
+        value = self.builder.value(kind) if dtype.kind == "S" else self.builder.input(kind)
+        return make_traced(self, value, dtype, sizes)
 
     def value_of(self, tensor: Tensor) -> Value:
         """The graph value of a tensor; eager ones are captured. Raises ValueNeeded where it has none."""
@@ -95,8 +99,12 @@ class Trace:
     def capture(self, tensor: Tensor) -> Value:
         array = tensor._array
         if tensor._dtype.kind == "S":
-            raise TraceError.of("string tensor", f"the tensor is {tensor._text()}", "traced code computes with numbers only",
-                                "Do string work outside jt.function, or in jt.numpy_function")  # fmt: skip
+            raise TraceError.of(
+                "string tensor",
+                f"the tensor is {tensor._text()}",
+                "traced code computes with numbers only",
+                "Do string work outside jt.function, or in jt.numpy_function",
+            )
         if array.ndim == 0:
             return self.builder.constant(array, tensor._dtype)
         self.captured[id(tensor)] = tensor
@@ -110,8 +118,12 @@ class Trace:
             if theirs is tensor:
                 return mine
         if tensor._context not in self.parents or self.kind != "trace":
-            raise TraceError.of("traced tensor", f"{tensor._text()} belongs to another trace", "a traced tensor lives only inside "
-                                "its own jt.function call", "Return it from that function, or pass it as an argument")  # fmt: skip
+            raise TraceError.of(
+                "traced tensor",
+                f"{tensor._text()} belongs to another trace",
+                "a traced tensor lives only inside its own jt.function call",
+                "Return it from that function, or pass it as an argument",
+            )
         mine = self.input(tensor._dtype, tensor._sizes)
         self.outer.append((tensor, mine))
         return mine
@@ -171,6 +183,67 @@ class Trace:
             pending.extend(node.inputs if node is not None else ())
         return list(found.values())
 
+    # The usual case, short: elementwise ops on this trace's tensors and Python numbers ---------------------------------
+
+    def quick_unary(self, primitive: Primitive, function: Any, x: Any) -> Tensor | None:
+        """Records the op and logs the call, or gives None where the general way must be taken."""
+        if type(x) is not TracedTensor or x._context is not self or x._value is None or self.inside:
+            return None
+        result = RESULT_DTYPES.get((primitive, x._dtype))
+        if result is None:
+            return None
+        value = x._value
+        kind = value.type if result is x._dtype else TensorType(result, value.type.shape)
+        return self._quick(primitive, function, (x,), (value,), kind)
+
+    def quick_binary(self, primitive: Primitive, function: Any, x: Any, y: Any) -> Tensor | None:
+        """As quick_unary, for two operands of which one may be a Python number."""
+        if self.inside:
+            return None
+        if type(x) is TracedTensor:
+            a, dtype = x._value if x._context is self else None, x._dtype
+            if type(y) is TracedTensor:
+                b = y._value if y._context is self and y._dtype is dtype else None
+            else:
+                b = self._number(y, dtype)
+        elif type(y) is TracedTensor:
+            b, dtype = y._value if y._context is self else None, y._dtype
+            a = self._number(x, dtype)
+        else:
+            return None
+        result = RESULT_DTYPES.get((primitive, dtype))
+        if result is None or a is None or b is None:
+            return None
+        first, second = a.type.shape, b.type.shape
+        if first == second or not second:
+            kind = a.type if result is dtype else TensorType(result, first)
+        elif not first:
+            kind = b.type if result is dtype else TensorType(result, second)
+        else:
+            return None
+        return self._quick(primitive, function, (x, y), (a, b), kind)
+
+    def _quick(
+        self, primitive: Primitive, function: Any, args: tuple[Any, ...], values: tuple[Value, ...], kind: TensorType
+    ) -> Tensor:
+        value = self.builder.append(primitive, values, (), (kind,), user_location())[0]
+        result = make_traced(self, value, kind.dtype, kind.shape)  # type: ignore[arg-type]
+        self.log.append(Entry(function, args, {}, result))
+        return result
+
+    def _number(self, number: Any, dtype: DType) -> Value | None:
+        """A Python number as a constant of the dtype. None for what is no plain number, or needs the general way's care."""
+        kind = type(number)
+        if (kind is not float or dtype.kind not in "fc") and (kind is not int or dtype.kind not in "iufc"):
+            return None
+        value = self.numbers.get((number, dtype))
+        if value is None and number != 0:  # 0.0 and -0.0 are one key
+            try:
+                value = self.numbers[number, dtype] = self.builder.constant(number, dtype)
+            except OverflowError:
+                return None
+        return value
+
     # Calls of op functions ----------------------------------------------------------------------------------------
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -213,7 +286,9 @@ class Trace:
         if isinstance(argument, np.ndarray):
             return argument.copy()
         if isinstance(argument, (list, tuple)) and not hasattr(argument, "_fields"):
-            return kind([self.admit(a) for a in argument]) if kind in (list, tuple) else [self.admit(a) for a in argument]
+            return (
+                kind([self.admit(a) for a in argument]) if kind in (list, tuple) else [self.admit(a) for a in argument]
+            )
         if kind is slice:
             return slice(self.admit(argument.start), self.admit(argument.stop), self.admit(argument.step))
         return argument
@@ -239,7 +314,9 @@ class Trace:
     def _merged(self, function: Any, samples: list[tuple[Any, list[SampledResult]]]) -> Any:
         structure, first = samples[0]
         if any(len(results) != len(first) for _, results in samples):
-            raise ValueError(f"{function.__name__}: the number of results depends on a size that is known only when called")
+            raise ValueError(
+                f"{function.__name__}: the number of results depends on a size that is known only when called"
+            )
         made = []
         for column in zip(*[results for _, results in samples], strict=True):
             tensor = make_traced(self, None, column[0].dtype, _common_sizes([r.sizes for r in column]))
@@ -258,7 +335,12 @@ class Trace:
         return results
 
 
-_IMMUTABLE = frozenset((int, float, bool, complex, str, bytes, type(None), DType, type(Ellipsis), np.float32, np.float64))
+# (elementwise primitive, operands' dtype) -> result dtype, for those that TensorFlow's dtype rules allow; filled as ops are used.
+RESULT_DTYPES: dict[tuple[Primitive, DType], DType] = {}
+
+_IMMUTABLE = frozenset(
+    (int, float, bool, complex, str, bytes, type(None), DType, type(Ellipsis), np.float32, np.float64)
+)
 
 
 class SampledResult(NamedTuple):
@@ -281,7 +363,9 @@ def _sample(function: Any, args: Any, kwargs: Any, size: int, rank: int) -> tupl
             return tensor
         found = stand_ins.get(id(tensor))
         if found is None:
-            sizes = (size,) * rank if tensor._sizes is None else tuple([size if n is None else n for n in tensor._sizes])
+            sizes = (
+                (size,) * rank if tensor._sizes is None else tuple([size if n is None else n for n in tensor._sizes])
+            )
             found = stand_ins[id(tensor)] = trace.input(tensor._dtype, sizes)
             assert found._value is not None
             trace.source[found._value.id] = tensor
@@ -297,10 +381,8 @@ def _sampled(trace: Trace, tensor: Tensor) -> SampledResult:
     assert sizes is not None
     elements = None
     if tensor._dtype.kind in "iu" and int(np.prod([n or 0 for n in sizes])) <= MOST_ELEMENTS_KNOWN:
-        try:
+        with contextlib.suppress(KeyError):
             elements = trace.fold(trace.value_of(tensor))
-        except KeyError:
-            pass
     return SampledResult(tensor._dtype, sizes, elements)
 
 
@@ -359,7 +441,7 @@ def _evaluate(node: Node, arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray
     return [np.asarray(r, v.dtype.numpy) for r, v in zip(results, node.outputs, strict=True)]
 
 
-class recording:  # noqa: N801  (used as `with recording(trace):`)
+class recording:
     """Makes `trace` the one that this thread records; None suspends recording."""
 
     def __init__(self, trace: Trace | None, stack: tuple[Trace, ...] = ()) -> None:
@@ -449,8 +531,12 @@ def bind(primitive: Primitive, tensors: Sequence[Tensor], **params: Any) -> Any:
 def _bind_eagerly(primitive: Primitive, tensors: Sequence[Tensor], params: dict[str, Any]) -> Any:
     for tensor in tensors:
         if tensor._context is not None:
-            raise TraceError.of(primitive.name, f"{tensor._text()} is traced", "outside its jt.function call a traced tensor has no "
-                                "elements", "Return it from the function")  # fmt: skip
+            raise TraceError.of(
+                primitive.name,
+                f"{tensor._text()} is traced",
+                "outside its jt.function call a traced tensor has no elements",
+                "Return it from the function",
+            )
         if tensor._dtype.kind == "S":
             raise DTypeError(f"{primitive.name}: not defined for string tensors", location=user_location())
     if not primitive.data_shape:

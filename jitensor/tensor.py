@@ -149,7 +149,9 @@ class Tensor:
         if self._context is not None:
             self._not_in_graph("a Python bool", "`if`, `while`, `and`, `or`, `not` and `assert`", "jt.cond or jt.where")
         if self._array.size != 1:
-            raise ValueError("The truth value of a tensor with more than one element is ambiguous. Use jt.reduce_any or jt.reduce_all")
+            raise ValueError(
+                "The truth value of a tensor with more than one element is ambiguous. Use jt.reduce_any or jt.reduce_all"
+            )
         return bool(self._array.reshape(())[()])
 
     def __int__(self) -> int:
@@ -176,13 +178,17 @@ class Tensor:
 
     def _not_in_graph(self, wanted: str, by: str, cure: str) -> NoReturn:
         raise OperatorNotAllowedInGraphError.of(
-            f"using a traced tensor as {wanted}", f"the tensor is {self._text()}", f"{by} need its value, which is known only when called",
+            f"using a traced tensor as {wanted}",
+            f"the tensor is {self._text()}",
+            f"{by} need its value, which is known only when called",
             f"Use {cure}",
-        )  # fmt: skip
+        )
 
     def __len__(self) -> int:
         if self._sizes is None or (self._sizes and self._sizes[0] is None):
-            raise TraceError.of("len", f"the tensor is {self._text()}", "its first size is known only when called", "Use jt.shape(x)[0]")
+            raise TraceError.of(
+                "len", f"the tensor is {self._text()}", "its first size is known only when called", "Use jt.shape(x)[0]"
+            )
         if not self._sizes:
             raise TypeError("Scalar tensor has no `len()`")
         size = self._sizes[0]
@@ -192,9 +198,11 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self._context is not None:
             raise OperatorNotAllowedInGraphError.of(
-                "iterating over a traced tensor", f"the tensor is {self._text()}", "`for` needs its rows, which are known only when called",
+                "iterating over a traced tensor",
+                f"the tensor is {self._text()}",
+                "`for` needs its rows, which are known only when called",
                 "Use jt.unstack(x)",
-            )  # fmt: skip
+            )
         if not self._array.ndim:
             raise TypeError("Cannot iterate over a scalar tensor.")
         return iter([make_eager(self._array[i, ...], self._dtype) for i in range(self._array.shape[0])])
@@ -217,7 +225,11 @@ class Tensor:
         return make_eager, (self._data("pickling"), self._dtype)
 
     def __format__(self, spec: str) -> str:
-        return format(self._array[()] if self._array.ndim == 0 else self._array, spec) if self._context is None else format(str(self), spec)
+        return (
+            format(self._array[()] if self._array.ndim == 0 else self._array, spec)
+            if self._context is None
+            else format(str(self), spec)
+        )
 
     # Text ----------------------------------------------------------------------------------------------------------
 
@@ -289,5 +301,3 @@ def make_traced(context: Any, value: Value | None, dtype: DType, sizes: Sizes | 
 
 def is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
-
-

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jitensor.errors import DTypeError, InvalidArgumentError, describe
-from jitensor.ir.types import DType, TensorType, as_dtype, bool_, complex128, float32, float64, int32, int64, string
+from jitensor.ir.types import DType, as_dtype, bool_, complex128, float32, int32, int64, string
 from jitensor.ops import TABLE
 from jitensor.recording import array_constant, bind, operation, tensors_in
 from jitensor.runtime.signature import TensorSpec, array_dtype
@@ -25,7 +25,9 @@ from jitensor.tensor import Tensor, active, make_eager, make_traced
 def to_array(value: Any, dtype: DType | None = None) -> tuple[np.ndarray[Any, Any], DType]:
     """A fresh array of a Python or NumPy value, and its dtype. Raises TypeError for values that the dtype cannot hold and
     ValueError for ragged lists."""
-    if isinstance(value, (np.ndarray, np.generic)) or (hasattr(value, "__array__") and not isinstance(value, (list, tuple))):
+    if isinstance(value, (np.ndarray, np.generic)) or (
+        hasattr(value, "__array__") and not isinstance(value, (list, tuple))
+    ):
         return _from_numpy(np.asarray(value), dtype)
     leaves = list(_leaves(value))
     if any(isinstance(v, (str, bytes)) for v in leaves):
@@ -36,7 +38,9 @@ def to_array(value: Any, dtype: DType | None = None) -> tuple[np.ndarray[Any, An
     if dtype is None:
         dtype = _natural_dtype(leaves)
     elif dtype is string or not all(fits(v, dtype) for v in leaves):
-        raise TypeError(f"Cannot convert {_short(value)} to a tensor of dtype {dtype.name}; use jt.cast to convert numbers")
+        raise TypeError(
+            f"Cannot convert {_short(value)} to a tensor of dtype {dtype.name}; use jt.cast to convert numbers"
+        )
     try:
         return np.array(value, dtype.numpy), dtype
     except ValueError as error:
@@ -75,7 +79,11 @@ def _leaves(value: Any) -> Iterable[Any]:
 
 def _natural_dtype(leaves: list[Any]) -> DType:
     """The dtype of Python numbers; NumPy values among them bring theirs."""
-    arrays = [array_dtype(np.asarray(v)) for v in leaves if not isinstance(v, (int, float, complex)) or isinstance(v, np.generic)]
+    arrays = [
+        array_dtype(np.asarray(v))
+        for v in leaves
+        if not isinstance(v, (int, float, complex)) or isinstance(v, np.generic)
+    ]
     if arrays:
         return as_dtype(np.result_type(*[d.numpy for d in arrays]))
     if not leaves:
@@ -106,7 +114,9 @@ def fits(value: Any, dtype: DType) -> bool:
 
 def _unconvertible(value: Any, dtype: DType | None) -> Exception:
     wanted = f" of dtype {dtype.name}" if dtype else ""
-    message = f"Attempt to convert a value ({_short(value)}) with an unsupported type ({type(value)}) to a tensor{wanted}"
+    message = (
+        f"Attempt to convert a value ({_short(value)}) with an unsupported type ({type(value)}) to a tensor{wanted}"
+    )
     return TypeError(message) if isinstance(value, (dict, set, type(None))) else ValueError(message)
 
 
@@ -122,8 +132,12 @@ def to_tensor(value: Any, dtype: DType | None = None) -> Tensor:
     """A tensor of any value that has one; a tensor must already have the dtype. For op functions, in their bodies."""
     if isinstance(value, Tensor):
         if dtype is not None and value._dtype is not dtype:
-            raise DTypeError.of("convert_to_tensor", f"the tensor is {value._text()}", f"{dtype.name} was needed",
-                                f"Use jt.cast(x, jt.{dtype.name})")  # fmt: skip
+            raise DTypeError.of(
+                "convert_to_tensor",
+                f"the tensor is {value._text()}",
+                f"{dtype.name} was needed",
+                f"Use jt.cast(x, jt.{dtype.name})",
+            )
         return value
     convert = getattr(type(value), "__tf_tensor__", None)
     if convert is not None:
@@ -171,9 +185,17 @@ def weak(value: Any, dtype: DType, op: str = "convert") -> Tensor:
 
 
 def _misfit(op: str, value: Any, dtype: DType) -> DTypeError:
-    came = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"{_short(value)} of type {type(value).__name__}"
-    return DTypeError.of(op, f"{came} beside a tensor of {dtype.name}", f"a value of kind {dtype.name} was needed",
-                         "Convert one of them with jt.cast")  # fmt: skip
+    came = (
+        f"an array of {value.dtype}"
+        if isinstance(value, np.ndarray)
+        else f"{_short(value)} of type {type(value).__name__}"
+    )
+    return DTypeError.of(
+        op,
+        f"{came} beside a tensor of {dtype.name}",
+        f"a value of kind {dtype.name} was needed",
+        "Convert one of them with jt.cast",
+    )
 
 
 def pair(op: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
@@ -182,8 +204,12 @@ def pair(op: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
         if isinstance(y, Tensor):
             if x._dtype is y._dtype:
                 return x, y
-            raise DTypeError.of(op, f"x is {x._text()} and y is {y._text()}", "both must have one dtype",
-                                "Convert one of them with jt.cast")  # fmt: skip
+            raise DTypeError.of(
+                op,
+                f"x is {x._text()} and y is {y._text()}",
+                "both must have one dtype",
+                "Convert one of them with jt.cast",
+            )
         return x, weak(y, x._dtype, op)
     if isinstance(y, Tensor):
         return weak(x, y._dtype, op), y
@@ -244,8 +270,12 @@ def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, nam
     dtype = None if dtype is None else as_dtype(dtype)
     if isinstance(value, Tensor):
         if dtype is not None and value._dtype is not dtype:
-            message = describe("convert_to_tensor", f"the tensor is {value._text()}", f"{dtype.name} was asked for",
-                               f"Use jt.cast(x, jt.{dtype.name})")  # fmt: skip
+            message = describe(
+                "convert_to_tensor",
+                f"the tensor is {value._text()}",
+                f"{dtype.name} was asked for",
+                f"Use jt.cast(x, jt.{dtype.name})",
+            )
             raise ValueError(message)
         return value
     if hasattr(type(value), "__tf_tensor__") or (isinstance(value, (list, tuple)) and tensors_in(list(value))):
@@ -269,7 +299,7 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Tensor:
 
 
 @operation
-def identity(input: Any, name: str | None = None) -> Tensor:  # noqa: A002  (TensorFlow's name)
+def identity(input: Any, name: str | None = None) -> Tensor:
     """The tensor itself."""
     return to_tensor(input)
 
@@ -283,7 +313,9 @@ class CastContext:
             value = convert_to_tensor(value)
         if isinstance(value, Tensor):
             if value._dtype is not dtype:
-                raise TypeError(f"the tensor is {value._text()}; needed {dtype.name}. Convert it with jt.cast(x, jt.{dtype.name})")
+                raise TypeError(
+                    f"the tensor is {value._text()}; needed {dtype.name}. Convert it with jt.cast(x, jt.{dtype.name})"
+                )
             return value
         if value is None or isinstance(value, (str, bytes)) and dtype is not string:
             raise TypeError(f"cannot convert {value!r} to a tensor of {dtype.name}")
@@ -302,7 +334,11 @@ class CastContext:
 
     def narrow(self, tensor: Tensor, spec: TensorSpec) -> Tensor:
         """A traced tensor whose sizes are not all known, taken to have the spec's; any other misfit is a TypeError."""
-        if tensor._context is not None and not tensor.shape.is_fully_defined() and tensor.shape.is_compatible_with(spec.shape):
+        if (
+            tensor._context is not None
+            and not tensor.shape.is_fully_defined()
+            and tensor.shape.is_compatible_with(spec.shape)
+        ):
             return ensure_shape(tensor, spec.shape)
         raise TypeError(f"the tensor is {tensor._text()}; needed {spec!r}")
 
@@ -324,7 +360,3 @@ def _infer_ensured(trace: Any, x: Tensor, shape: Any, name: str | None = None) -
 
 
 ensure_shape.implementation.infer = _infer_ensured  # type: ignore[attr-defined]
-
-
-
-

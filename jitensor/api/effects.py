@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jitensor.api.convert import convert_to_tensor, pair, to_tensor, weak
-from jitensor.api.indexing import data_shaped
 from jitensor.api.reductions import reduced
 from jitensor.errors import InvalidArgumentError, user_location
 from jitensor.ir.graph import Primitive
@@ -25,8 +24,12 @@ from jitensor.tensor import Tensor, active, make_eager
 def _check(op: str, holds: Tensor, shown: Sequence[Tensor], message: Any, summary: str) -> None:
     """Records a check, or makes it now. One that is known to fail while tracing raises at once."""
     text = f"{op}: {summary}" + (f" {message}" if message else "")
-    bind(TABLE["check"], (holds, *shown), message=text.replace("{", "{{").replace("}", "}}") + " ({0})" * bool(shown),
-         error=InvalidArgumentError)  # fmt: skip
+    bind(
+        TABLE["check"],
+        (holds, *shown),
+        message=text.replace("{", "{{").replace("}", "}}") + " ({0})" * bool(shown),
+        error=InvalidArgumentError,
+    )
 
 
 def _pairwise(name: str, primitive: Primitive, summary: str) -> Callable[..., None]:
@@ -35,7 +38,9 @@ def _pairwise(name: str, primitive: Primitive, summary: str) -> Callable[..., No
         a, b = pair(name, x, y)
         _check(name, bind(primitive, (a, b)), [a], message, summary)
 
-    def implementation(x: Any, y: Any, message: str | None = None, summarize: Any = None, name: str | None = None) -> None:
+    def implementation(
+        x: Any, y: Any, message: str | None = None, summarize: Any = None, name: str | None = None
+    ) -> None:
         check_pair(x, y, message)
 
     implementation.__name__ = implementation.__qualname__ = name
@@ -76,7 +81,13 @@ def _assert(condition: Any, shown: list[Any]) -> None:
     holds = condition if isinstance(condition, Tensor) else weak(bool(condition), bool_)
     if holds.ndim:
         holds = reduced(TABLE["reduce_all"], holds, tuple(range(holds.ndim)), False)
-    _check("Assert", holds, [to_tensor(s) for s in shown if not isinstance(s, (str, bytes))], None, "the condition must hold")
+    _check(
+        "Assert",
+        holds,
+        [to_tensor(s) for s in shown if not isinstance(s, (str, bytes))],
+        None,
+        "the condition must hold",
+    )
 
 
 def assert_(condition: Any, data: Any = (), summarize: Any = None, name: str | None = None) -> None:
@@ -92,7 +103,9 @@ def check_numerics(tensor: Any, message: str = "", name: str | None = None) -> T
     return x
 
 
-def assert_shapes(shapes: Any, data: Any = None, summarize: Any = None, message: str | None = None, name: str | None = None) -> None:
+def assert_shapes(
+    shapes: Any, data: Any = None, summarize: Any = None, message: str | None = None, name: str | None = None
+) -> None:
     """Raises ValueError unless the static shapes agree: sizes are ints, None, or letters that stand for one size each."""
     known: dict[Any, int] = {}
     for tensor, wanted in shapes.items() if isinstance(shapes, dict) else shapes:
@@ -125,9 +138,15 @@ def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str
 # Prints ----------------------------------------------------------------------------------------------------------------------
 
 
-def print_(*inputs: Any, output_stream: Any = None, summarize: int = 3, sep: str = " ", end: str = "\n", name: str | None = None) -> None:
+def print_(
+    *inputs: Any,
+    output_stream: Any = None,
+    summarize: int = 3,
+    sep: str = " ",
+    end: str = "\n",
+    name: str | None = None,
+) -> None:
     """Writes the values when it runs, to stderr unless `output_stream` is another file. Mirrors tf.print."""
-
 
     shown = list(inputs)
     positions = [i for i, v in enumerate(shown) if isinstance(v, Tensor) and v._dtype is not string]
@@ -148,7 +167,9 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def run_host(name: str, run: Callable[[list[Any]], Any], tensors: Sequence[Tensor], specs: Sequence[TensorSpec]) -> list[Tensor]:
+def run_host(
+    name: str, run: Callable[[list[Any]], Any], tensors: Sequence[Tensor], specs: Sequence[TensorSpec]
+) -> list[Tensor]:
     """Python in program order: now, or recorded."""
     trace = active.context
     if trace is None:
@@ -160,13 +181,15 @@ def run_host(name: str, run: Callable[[list[Any]], Any], tensors: Sequence[Tenso
 # Python functions ---------------------------------------------------------------------------------------------------------------
 
 
-def numpy_function(func: Callable[..., Any], inp: Any, Tout: Any = None, stateful: bool = True, name: str | None = None) -> Any:  # noqa: N803
+def numpy_function(
+    func: Callable[..., Any], inp: Any, Tout: Any = None, stateful: bool = True, name: str | None = None
+) -> Any:
     """Results of a Python function of NumPy arrays, which runs at every call, in program order. Tout: the dtype of its result, or
     a list of them. Their shapes are unknown while tracing. Mirrors tf.numpy_function."""
     return _python("numpy_function", func, inp, Tout, lambda array: array[()] if array.ndim == 0 else array)
 
 
-def py_function(func: Callable[..., Any], inp: Any, Tout: Any = None, name: str | None = None) -> Any:  # noqa: N803
+def py_function(func: Callable[..., Any], inp: Any, Tout: Any = None, name: str | None = None) -> Any:
     """As numpy_function, but the function sees eager tensors. Mirrors tf.py_function."""
     return _python("py_function", func, inp, Tout, make_eager)
 
@@ -184,7 +207,9 @@ def _python(op: str, func: Callable[..., Any], inp: Any, wanted: Any, seen: Call
             results = func(*[seen(a) for a in arrays])
         given = () if not dtypes else results if many or len(dtypes) > 1 else (results,)
         if len(given) != len(dtypes):
-            raise InvalidArgumentError(f"{op}: the function gave {len(given)} results; Tout has {len(dtypes)}", location=location)
+            raise InvalidArgumentError(
+                f"{op}: the function gave {len(given)} results; Tout has {len(dtypes)}", location=location
+            )
         return [_result(op, r, d, location) for r, d in zip(given, dtypes, strict=True)]
 
     made = run_host(op, run, tensors, [TensorSpec(None, d) for d in dtypes])
@@ -195,12 +220,14 @@ def _result(op: str, value: Any, dtype: Any, location: Any) -> np.ndarray[Any, A
     if isinstance(value, (Tensor, np.ndarray, np.generic)):
         array = np.array(value)
         if array.dtype != dtype.numpy:
-            raise InvalidArgumentError(f"{op}: the function gave {array.dtype}; Tout says {dtype.name}", location=location)
+            raise InvalidArgumentError(
+                f"{op}: the function gave {array.dtype}; Tout says {dtype.name}", location=location
+            )
         return array
     return convert_to_tensor(value, dtype)._data(op)
 
 
-class suspended:  # noqa: N801
+class suspended:
     """`with suspended():` ops run eagerly, whatever this thread records."""
 
     def __enter__(self) -> None:
@@ -209,5 +236,3 @@ class suspended:  # noqa: N801
 
     def __exit__(self, *exc: object) -> None:
         active.context, active.stack = self.before
-
-

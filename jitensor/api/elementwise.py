@@ -5,6 +5,7 @@ Owns what differs from the table: division of integers, logical ops on bool alon
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +14,15 @@ from jitensor.errors import DTypeError
 from jitensor.ir.graph import Primitive
 from jitensor.ir.types import bool_, float32, float64
 from jitensor.ops import BY_TF_NAME, TABLE
-from jitensor.recording import bind, operation
-from jitensor.tensor import Tensor
+from jitensor.recording import RESULT_DTYPES, bind, operation
+from jitensor.tensor import Tensor, active
 
 
 def _reject_bool(name: str, tensor: Tensor) -> None:
     if tensor._dtype is bool_:
-        raise DTypeError.of(name, "the operands are bool", "numbers were needed", "Use jt.logical_and or jt.logical_or, or jt.cast")
+        raise DTypeError.of(
+            name, "the operands are bool", "numbers were needed", "Use jt.logical_and or jt.logical_or, or jt.cast"
+        )
 
 
 def unary(primitive: Primitive, name: str, takes_bool: bool = False) -> Callable[..., Tensor]:
@@ -29,9 +32,20 @@ def unary(primitive: Primitive, name: str, takes_bool: bool = False) -> Callable
         tensor = x if isinstance(x, Tensor) else to_tensor(x)
         if not takes_bool:
             _reject_bool(primitive.name, tensor)
-        return bind(primitive, (tensor,))
+        result = bind(primitive, (tensor,))
+        RESULT_DTYPES[primitive, tensor._dtype] = result._dtype
+        return result
 
-    return _described(implementation, primitive, name)
+    general = _described(implementation, primitive, name)
+
+    @functools.wraps(implementation)
+    def call(x: Any, name: str | None = None) -> Tensor:
+        trace = active.context
+        made = None if trace is None else trace.quick_unary(primitive, implementation, x)
+        return general(x) if made is None else made
+
+    call.implementation = implementation  # type: ignore[attr-defined]
+    return call
 
 
 def binary(primitive: Primitive, name: str, takes_bool: bool = False) -> Callable[..., Tensor]:
@@ -41,9 +55,26 @@ def binary(primitive: Primitive, name: str, takes_bool: bool = False) -> Callabl
         a, b = pair(primitive.name, x, y)
         if not takes_bool and a._dtype is bool_:
             _reject_bool(primitive.name, a)
-        return bind(primitive, (a, b))
+        result = bind(primitive, (a, b))
+        RESULT_DTYPES[primitive, a._dtype] = result._dtype
+        return result
 
-    return _described(implementation, primitive, name)
+    return _with_quick_binary(primitive, implementation, name)
+
+
+def _with_quick_binary(primitive: Primitive, implementation: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    doc = implementation.__doc__
+    general = _described(implementation, primitive, name)
+    implementation.__doc__ = doc or primitive.doc
+
+    @functools.wraps(implementation)
+    def call(x: Any, y: Any, name: str | None = None) -> Tensor:
+        trace = active.context
+        made = None if trace is None else trace.quick_binary(primitive, implementation, x, y)
+        return general(x, y) if made is None else made
+
+    call.implementation = implementation  # type: ignore[attr-defined]
+    return call
 
 
 def _described(implementation: Callable[..., Tensor], primitive: Primitive, name: str) -> Callable[..., Tensor]:
@@ -52,9 +83,24 @@ def _described(implementation: Callable[..., Tensor], primitive: Primitive, name
     return operation(implementation)
 
 
-_TAKES_BOOL = frozenset(("equal", "not_equal", "multiply", "logical_not", "logical_and", "logical_or", "logical_xor", "invert",
-                         "bitwise_and", "bitwise_or", "bitwise_xor"))  # fmt: skip
-_OWN = frozenset(("cast", "where", "clip", "divide", "rint", "complex", "logical_and", "logical_or", "logical_xor", "logical_not"))
+_TAKES_BOOL = frozenset(
+    (
+        "equal",
+        "not_equal",
+        "multiply",
+        "logical_not",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "invert",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+    )
+)
+_OWN = frozenset(
+    ("cast", "where", "clip", "divide", "rint", "complex", "logical_and", "logical_or", "logical_xor", "logical_not")
+)
 
 # TensorFlow name -> op function, for the entries that need no hand-written signature.
 FROM_TABLE: dict[str, Callable[..., Any]] = {}
@@ -94,15 +140,19 @@ square = FROM_TABLE["square"]
 tanh = FROM_TABLE["tanh"]
 
 
-@operation
-def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
+def _divide(x: Any, y: Any, name: str | None = None) -> Tensor:
     """Quotient. Integers are divided as float64, those of 8 and 16 bits as float32. Mirrors tf.math.truediv."""
     a, b = pair("divide", x, y)
     _reject_bool("divide", a)
     if a._dtype.kind in "iu":
         dtype = float32 if a._dtype.size <= 2 else float64
         a, b = cast_to(a, dtype), cast_to(b, dtype)
+    else:
+        RESULT_DTYPES[TABLE["divide"], a._dtype] = a._dtype
     return bind(TABLE["divide"], (a, b))
+
+
+divide = _with_quick_binary(TABLE["divide"], _divide, "divide")
 
 
 def _logical(primitive: Primitive) -> Callable[..., Tensor]:
@@ -115,7 +165,9 @@ def _logical(primitive: Primitive) -> Callable[..., Tensor]:
 def _truth(op: str, value: Any) -> Tensor:
     tensor = value if isinstance(value, Tensor) else weak(value, bool_, op)
     if tensor._dtype is not bool_:
-        raise DTypeError.of(op, f"an operand is {tensor._text()}", "bool was needed", "Compare it with 0, or use jt.cast(x, jt.bool)")
+        raise DTypeError.of(
+            op, f"an operand is {tensor._text()}", "bool was needed", "Compare it with 0, or use jt.cast(x, jt.bool)"
+        )
     return tensor
 
 
@@ -206,7 +258,11 @@ def _compare(x: Tensor, y: Any, function: Callable[..., Any], otherwise: bool) -
             comparable = x._dtype.kind == "S" or fits_all(y, x._dtype)
         except TypeError:
             return otherwise
-        if not comparable and not isinstance(y, (bool, int, float, complex, list, tuple)) and not hasattr(y, "__array__"):
+        if (
+            not comparable
+            and not isinstance(y, (bool, int, float, complex, list, tuple))
+            and not hasattr(y, "__array__")
+        ):
             return otherwise
     elif _never_broadcast(x, y):
         return otherwise
@@ -218,7 +274,9 @@ def _compare(x: Tensor, y: Any, function: Callable[..., Any], otherwise: bool) -
 def _never_broadcast(x: Tensor, y: Tensor) -> bool:
     if x._sizes is None or y._sizes is None:
         return False
-    return any(None not in (n, m) and n != m and 1 not in (n, m) for n, m in zip(x._sizes[::-1], y._sizes[::-1], strict=False))
+    return any(
+        None not in (n, m) and n != m and 1 not in (n, m) for n, m in zip(x._sizes[::-1], y._sizes[::-1], strict=False)
+    )
 
 
 def _compare_strings(x: Tensor, y: Any, otherwise: bool) -> Tensor:

@@ -44,7 +44,10 @@ def _positions(arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]
 
 
 def data_shaped(
-    name: str, run: Callable[[list[Any]], list[np.ndarray[Any, Any]]], tensors: Sequence[Tensor], specs: Sequence[TensorSpec]
+    name: str,
+    run: Callable[[list[Any]], list[np.ndarray[Any, Any]]],
+    tensors: Sequence[Tensor],
+    specs: Sequence[TensorSpec],
 ) -> list[Tensor]:
     """An op whose result's shape is data: NumPy runs it, between the kernels before and after it."""
     trace = active.context
@@ -63,7 +66,9 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
     first = 0 if axis is None else int(axis)
     covered = x._sizes[first : first + chosen.ndim]
     if not chosen.ndim or not TensorShape.of(covered).is_compatible_with(chosen.shape):
-        raise ShapeError(f"boolean_mask: the tensor is {x._text()} and the mask is {chosen._text()}; they must agree from axis {first} on")
+        raise ShapeError(
+            f"boolean_mask: the tensor is {x._text()} and the mask is {chosen._text()}; they must agree from axis {first} on"
+        )
     sizes = (*x._sizes[:first], None, *x._sizes[first + chosen.ndim :])
 
     def run(arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
@@ -113,7 +118,14 @@ def _index(op: str, indices: Any) -> Tensor:
 
 
 @operation
-def gather(params: Any, indices: Any, validate_indices: Any = None, axis: Any = None, batch_dims: int = 0, name: str | None = None) -> Tensor:
+def gather(
+    params: Any,
+    indices: Any,
+    validate_indices: Any = None,
+    axis: Any = None,
+    batch_dims: int = 0,
+    name: str | None = None,
+) -> Tensor:
     """Slices of params at `indices` along `axis`. Mirrors tf.gather."""
     x, index = to_tensor(params), _index("gather", indices)
     if batch_dims:
@@ -126,8 +138,10 @@ def gather(params: Any, indices: Any, validate_indices: Any = None, axis: Any = 
 def _gather_batched(x: Tensor, index: Tensor, axis: Any, batch_dims: int) -> Tensor:
     along = normal_axis("gather", batch_dims if axis is None else axis, x.ndim)
     if along != batch_dims or sizes_of(x)[:batch_dims] != sizes_of(index)[:batch_dims]:
-        raise ShapeError(f"gather: params are {x._text()}, indices {index._text()}, batch_dims {batch_dims}; the batch sizes must "
-                         "be equal, and axis must follow them")  # fmt: skip
+        raise ShapeError(
+            f"gather: params are {x._text()}, indices {index._text()}, batch_dims {batch_dims}; the batch sizes must "
+            "be equal, and axis must follow them"
+        )
     sizes = sizes_of(index)
     index = checked_index("gather", index, sizes_of(x)[along], negative=False)
     parts = [cast_to(index, int64)]
@@ -141,10 +155,20 @@ def _gather_batched(x: Tensor, index: Tensor, axis: Any, batch_dims: int) -> Ten
 def _checked_positions(op: str, x: Tensor, index: Tensor) -> Tensor:
     depth = sizes_of(index)[-1] if index.ndim else 0
     if depth > x.ndim:
-        raise ShapeError(f"{op}: the tensor is {x._text()} and indices {index._text()}; the last size of indices is too large")
+        raise ShapeError(
+            f"{op}: the tensor is {x._text()} and indices {index._text()}; the last size of indices is too large"
+        )
     limits = array_constant(np.array(sizes_of(x)[:depth], index._dtype.numpy), index._dtype)
-    fits = bind(TABLE["logical_and"], (bind(TABLE["greater_equal"], (index, weak(0, index._dtype))), bind(TABLE["less"], (index, limits))))
-    bind(TABLE["check"], (fits, index), message=f"{op}: indices {{0}} out of bounds of shape {sizes_of(x)}", error=InvalidArgumentError)
+    fits = bind(
+        TABLE["logical_and"],
+        (bind(TABLE["greater_equal"], (index, weak(0, index._dtype))), bind(TABLE["less"], (index, limits))),
+    )
+    bind(
+        TABLE["check"],
+        (fits, index),
+        message=f"{op}: indices {{0}} out of bounds of shape {sizes_of(x)}",
+        error=InvalidArgumentError,
+    )
     return index
 
 
@@ -234,7 +258,9 @@ def sort(values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | 
 
 
 @operation
-def argsort(values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: bool = False, name: str | None = None) -> Tensor:
+def argsort(
+    values: Any, axis: Any = -1, direction: str = "ASCENDING", stable: bool = False, name: str | None = None
+) -> Tensor:
     """int32 positions that sort along `axis`; of equal elements the earlier comes first. Mirrors tf.argsort."""
     x = to_tensor(values)
     along = normal_axis("argsort", axis, x.ndim)
@@ -263,19 +289,19 @@ class TopK(tuple[Any, ...]):
 
 @operation
 def _top_k(x: Any, k: Any) -> tuple[Tensor, Tensor]:
-    count, = integers(k)
+    (count,) = integers(k)
     return bind(TABLE["top_k"], (to_tensor(x),), k=count)
 
 
-def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> TopK:  # noqa: A002
+def top_k(input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None) -> TopK:
     """The k largest along the last axis and their positions. Mirrors tf.math.top_k."""
     return TopK(_top_k(input, k))
 
 
 @operation
-def searchsorted(sorted_sequence: Any, values: Any, side: str = "left", out_type: Any = int32, name: str | None = None) -> Tensor:
+def searchsorted(
+    sorted_sequence: Any, values: Any, side: str = "left", out_type: Any = int32, name: str | None = None
+) -> Tensor:
     """Positions in a sorted vector that keep it sorted. Mirrors tf.searchsorted."""
     x, y = pair("searchsorted", sorted_sequence, values)
     return cast_to(bind(TABLE["searchsorted"], (x, y), side=side), as_dtype(out_type))
-
-

@@ -42,9 +42,15 @@ _REDUCTIONS = {
 _MATH: dict[str, Any] = {
     **_REDUCTIONS,
     **{n.removeprefix("math."): f for n, f in elementwise.FROM_TABLE.items() if n.startswith("math.")},
-    **{name: getattr(elementwise, name) for name in ("divide", "logical_and", "logical_or", "logical_xor", "logical_not", "rsqrt")},
+    **{
+        name: getattr(elementwise, name)
+        for name in ("divide", "logical_and", "logical_or", "logical_xor", "logical_not", "rsqrt")
+    },
     **{name: getattr(elementwise, name) for name in ("squared_difference", "divide_no_nan", "add_n")},
-    **{name: getattr(reductions, name) for name in ("reduce_std", "reduce_variance", "reduce_euclidean_norm", "count_nonzero")},
+    **{
+        name: getattr(reductions, name)
+        for name in ("reduce_std", "reduce_variance", "reduce_euclidean_norm", "count_nonzero")
+    },
     **{name: getattr(nn, name) for name in ("softplus", "log_sigmoid", "l2_normalize", "softsign")},
     "truediv": elementwise.divide,
     "pow": elementwise.power,
@@ -63,19 +69,55 @@ _TOP: dict[str, Any] = {
     **_DTYPES,
     **_REDUCTIONS,
     **{n: f for n, f in elementwise.FROM_TABLE.items() if "." not in n},
-    **{name: getattr(elementwise, name) for name in ("divide", "logical_and", "logical_or", "logical_not", "clip_by_value", "add_n")},
+    **{
+        name: getattr(elementwise, name)
+        for name in ("divide", "logical_and", "logical_or", "logical_not", "clip_by_value", "add_n")
+    },
     **{
         name: getattr(shaping, name)
         for name in (
-            *("shape", "shape_n", "size", "rank", "reshape", "transpose", "expand_dims", "squeeze", "broadcast_to", "concat", "stack"),
-            *("unstack", "split", "tile", "repeat", "reverse", "roll", "pad", "fill", "zeros", "ones", "zeros_like", "ones_like"),
+            *(
+                "shape",
+                "shape_n",
+                "size",
+                "rank",
+                "reshape",
+                "transpose",
+                "expand_dims",
+                "squeeze",
+                "broadcast_to",
+                "concat",
+                "stack",
+            ),
+            *(
+                "unstack",
+                "split",
+                "tile",
+                "repeat",
+                "reverse",
+                "roll",
+                "pad",
+                "fill",
+                "zeros",
+                "ones",
+                "zeros_like",
+                "ones_like",
+            ),
             *("linspace", "eye", "one_hot", "broadcast_static_shape"),
         )
     },
     **{
         name: getattr(indexing, name)
         for name in (
-            *("where", "boolean_mask", "unique", "gather", "gather_nd", "tensor_scatter_nd_update", "tensor_scatter_nd_add"),
+            *(
+                "where",
+                "boolean_mask",
+                "unique",
+                "gather",
+                "gather_nd",
+                "tensor_scatter_nd_update",
+                "tensor_scatter_nd_add",
+            ),
             *("tensor_scatter_nd_sub", "scatter_nd", "sort", "argsort", "searchsorted"),
         )
     },
@@ -83,7 +125,16 @@ _TOP: dict[str, Any] = {
     **{
         name: getattr(scopes, name)
         for name in (
-            *("executing_eagerly", "inside_function", "init_scope", "name_scope", "device", "control_dependencies", "group", "no_op"),
+            *(
+                "executing_eagerly",
+                "inside_function",
+                "init_scope",
+                "name_scope",
+                "device",
+                "control_dependencies",
+                "group",
+                "no_op",
+            ),
             *("is_tensor", "get_static_value"),
         )
     },
@@ -125,7 +176,19 @@ _SPACES: dict[str, dict[str, Any]] = {
         **{
             name: getattr(nn, name)
             for name in (
-                *("relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "softsign", "silu", "gelu", "softmax", "log_softmax"),
+                *(
+                    "relu",
+                    "relu6",
+                    "leaky_relu",
+                    "elu",
+                    "selu",
+                    "softplus",
+                    "softsign",
+                    "silu",
+                    "gelu",
+                    "softmax",
+                    "log_softmax",
+                ),
                 *("l2_normalize", "moments", "bias_add", "l2_loss", "sigmoid_cross_entropy_with_logits"),
                 *("softmax_cross_entropy_with_logits", "sparse_softmax_cross_entropy_with_logits"),
             )
@@ -145,11 +208,47 @@ _SPACES: dict[str, dict[str, Any]] = {
 }
 
 # Named by tutorials of TensorFlow, and not here yet: asking for one says so.
-LATER = frozenset((
-    *("Variable", "GradientTape", "gradients", "custom_gradient", "stop_gradient", "cond", "while_loop", "case", "switch_case", "map_fn"),
-    *("scan", "TensorArray", "autograph", "random", "Module", "Graph", "compat", "data", "keras", "train", "io", "image", "RaggedTensor"),
-    *("sparse", "SparseTensor", "saved_model", "summary", "distribute", "einsum", "vectorized_map", "UnconnectedGradients"),
-))  # fmt: skip
+LATER = frozenset(
+    (
+        *(
+            "Variable",
+            "GradientTape",
+            "gradients",
+            "custom_gradient",
+            "stop_gradient",
+            "cond",
+            "while_loop",
+            "case",
+            "switch_case",
+            "map_fn",
+        ),
+        *(
+            "scan",
+            "TensorArray",
+            "autograph",
+            "random",
+            "Module",
+            "Graph",
+            "compat",
+            "data",
+            "keras",
+            "train",
+            "io",
+            "image",
+            "RaggedTensor",
+        ),
+        *(
+            "sparse",
+            "SparseTensor",
+            "saved_model",
+            "summary",
+            "distribute",
+            "einsum",
+            "vectorized_map",
+            "UnconnectedGradients",
+        ),
+    )
+)
 
 
 def _namespace(name: str, members: dict[str, Any]) -> python_types.ModuleType:
@@ -184,6 +283,7 @@ def _build() -> dict[str, Any]:
     return public
 
 
+operators.install()
 PUBLIC: dict[str, Any] = _build()
 
 
@@ -192,5 +292,7 @@ def lookup(name: str) -> Any:
     if name in PUBLIC:
         return PUBLIC[name]
     if name in LATER:
-        raise AttributeError(f"jitensor has no {name} yet: it comes with a later version (see docs/function.md)", name=name)
+        raise AttributeError(
+            f"jitensor has no {name} yet: it comes with a later version (see docs/function.md)", name=name
+        )
     raise AttributeError(f"module 'jitensor' has no attribute {name!r}", name=name)

@@ -69,19 +69,28 @@ def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: 
     """A NumPy ufunc of a traced tensor records (TensorFlow raises); dtype rules stay TensorFlow's."""
     primitive = by_ufunc(ufunc)
     if method != "__call__" or kwargs or primitive is None or primitive.name not in _BY_PRIMITIVE:
-        raise TraceError.of(f"np.{ufunc.__name__}", f"method {method} with options {sorted(kwargs)} on a traced tensor",
-                            "only plain calls of ufuncs that jitensor knows are recorded", "Use the jt op")  # fmt: skip
+        raise TraceError.of(
+            f"np.{ufunc.__name__}",
+            f"method {method} with options {sorted(kwargs)} on a traced tensor",
+            "only plain calls of ufuncs that jitensor knows are recorded",
+            "Use the jt op",
+        )
     return _BY_PRIMITIVE[primitive.name](*inputs)
 
 
 _BY_PRIMITIVE: dict[str, Callable[..., Any]] = {
     **e._made,
-    **{"divide": e.divide, "logical_and": e.logical_and, "logical_or": e.logical_or, "logical_not": e.logical_not,
-       "rint": e.round_, "logical_xor": e.logical_xor},
-}  # fmt: skip
+    "divide": e.divide,
+    "logical_and": e.logical_and,
+    "logical_or": e.logical_or,
+    "logical_not": e.logical_not,
+    "rint": e.round_,
+    "logical_xor": e.logical_xor,
+}
 
 
-def _install() -> None:
+def install() -> None:
+    """Puts the operators on the classes."""
     for name, function in _BINARY.items():
         setattr(Tensor, f"__{name}__", _forward(function))
         setattr(Tensor, f"__r{name}__", _reflected(function))
@@ -101,4 +110,3 @@ def _install() -> None:
     TracedTensor.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
 
 
-_install()

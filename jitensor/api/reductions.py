@@ -120,7 +120,9 @@ def reduce_std(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
 
 
 @operation
-def reduce_euclidean_norm(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:
+def reduce_euclidean_norm(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None
+) -> Tensor:
     """Square root of the sum of squares. Mirrors tf.math.reduce_euclidean_norm."""
     x = _numbers("reduce_euclidean_norm", input_tensor)
     total = reduced(TABLE["reduce_sum"], bind(TABLE["square"], (x,)), normal_axes("norm", axis, x.ndim), keepdims)
@@ -146,7 +148,9 @@ def logsumexp_over(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
 
 
 @operation
-def count_nonzero(input: Any, axis: Any = None, keepdims: bool = False, dtype: Any = int64, name: str | None = None) -> Tensor:  # noqa: A002
+def count_nonzero(
+    input: Any, axis: Any = None, keepdims: bool = False, dtype: Any = int64, name: str | None = None
+) -> Tensor:
     """How many elements are not 0. Mirrors tf.math.count_nonzero."""
     x = cast_to(cast_to(to_tensor(input), bool_), as_dtype(dtype))
     return reduced(TABLE["reduce_sum"], x, normal_axes("count_nonzero", axis, x.ndim), keepdims)
@@ -155,7 +159,7 @@ def count_nonzero(input: Any, axis: Any = None, keepdims: bool = False, dtype: A
 def _position(name: str) -> Callable[..., Tensor]:
     primitive = TABLE[name]
 
-    def implementation(input: Any, axis: Any = None, output_type: Any = int64, name: str | None = None) -> Tensor:  # noqa: A002
+    def implementation(input: Any, axis: Any = None, output_type: Any = int64, name: str | None = None) -> Tensor:
         x = to_tensor(input)
         along = normal_axis(primitive.name, 0 if axis is None else axis, x.ndim)
         return cast_to(bind(primitive, (x,), axes=(along,)), as_dtype(output_type))
@@ -172,7 +176,9 @@ argmin = _position("argmin")
 def _running(name: str) -> Callable[..., Tensor]:
     primitive, neutral = TABLE[name], 0 if name == "cumsum" else 1
 
-    def implementation(x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None) -> Tensor:
+    def implementation(
+        x: Any, axis: Any = 0, exclusive: bool = False, reverse: bool = False, name: str | None = None
+    ) -> Tensor:
         x = _numbers(primitive.name, x)
         along = normal_axis(primitive.name, axis, x.ndim)
         if reverse:
@@ -190,8 +196,13 @@ def _running(name: str) -> Callable[..., Tensor]:
 def _turned(x: Tensor, axis: int) -> Tensor:
     n = sizes_of(x)[axis]
     rank = x.ndim
-    return bind(TABLE["slice"], (x,), starts=tuple([max(n - 1, 0) if d == axis else 0 for d in range(rank)]), sizes=sizes_of(x),
-                steps=tuple([-1 if d == axis else 1 for d in range(rank)]))  # fmt: skip
+    return bind(
+        TABLE["slice"],
+        (x,),
+        starts=tuple([max(n - 1, 0) if d == axis else 0 for d in range(rank)]),
+        sizes=sizes_of(x),
+        steps=tuple([-1 if d == axis else 1 for d in range(rank)]),
+    )
 
 
 def _shifted(x: Tensor, axis: int, first: int) -> Tensor:
@@ -201,7 +212,9 @@ def _shifted(x: Tensor, axis: int, first: int) -> Tensor:
         return x
     short = tuple([n - 1 if d == axis else n for d, n in enumerate(sizes)])
     body = bind(TABLE["slice"], (x,), starts=(0,) * x.ndim, sizes=short, steps=(1,) * x.ndim)
-    head = bind(TABLE["full"], (weak(first, x._dtype),), shape=tuple([1 if d == axis else n for d, n in enumerate(sizes)]))
+    head = bind(
+        TABLE["full"], (weak(first, x._dtype),), shape=tuple([1 if d == axis else n for d, n in enumerate(sizes)])
+    )
     return bind(TABLE["concatenate"], (head, body), axis=axis)
 
 
@@ -210,7 +223,9 @@ cumprod = _running("cumprod")
 
 
 @operation
-def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: str | None = None) -> Tensor:  # noqa: A002
+def norm(
+    tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False, name: str | None = None
+) -> Tensor:
     """Vector norm: "euclidean", 1, 2, inf, or another positive number. Mirrors tf.norm for vectors."""
     x = _numbers("norm", tensor)
     axes = normal_axes("norm", axis, x.ndim)
@@ -225,5 +240,3 @@ def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool =
         raise ShapeError(f"norm: ord {ord!r} is none of 'euclidean', 1, 2, inf or a positive number")
     powers = bind(TABLE["power"], (size, weak(float(ord), size._dtype)))
     return bind(TABLE["power"], (reduced(TABLE["reduce_sum"], powers, axes, keepdims), weak(1.0 / ord, size._dtype)))
-
-

@@ -25,7 +25,7 @@ def inside_function() -> bool:
 init_scope = suspended
 
 
-class name_scope:  # noqa: N801  (TensorFlow's name)
+class name_scope:
     """Has no effect: nodes are known by the user's lines."""
 
     def __init__(self, name: str, default_name: str | None = None) -> None:
@@ -50,7 +50,7 @@ def device(device_name: Any) -> Iterator[None]:
     yield
 
 
-class control_dependencies:  # noqa: N801
+class control_dependencies:
     """Has no effect: effects always run in program order."""
 
     def __init__(self, control_inputs: Any = ()) -> None:
@@ -65,7 +65,7 @@ class control_dependencies:  # noqa: N801
 
 def group(*inputs: Any, **kwargs: Any) -> None:
     """Has no effect: effects always run in program order. Mirrors tf.group."""
-    return None
+    return
 
 
 def no_op(name: str | None = None) -> None:

@@ -35,7 +35,9 @@ def _integer(value: Any) -> int:
     if isinstance(value, Tensor):
         return int(elements_of(value))
     if value is None or isinstance(value, float):
-        raise DTypeError(f"a size must be an integer, got {value!r}; use jt.shape(x) for sizes that are known only when called")
+        raise DTypeError(
+            f"a size must be an integer, got {value!r}; use jt.shape(x) for sizes that are known only when called"
+        )
     return int(value)
 
 
@@ -65,13 +67,13 @@ def sizes_of(x: Tensor) -> tuple[int, ...]:
 
 
 @operation
-def shape(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:  # noqa: A002
+def shape(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     """The shape as an int32 vector; a constant where it is known while tracing. Mirrors tf.shape."""
     dtype = as_dtype(out_type)
     return array_constant(np.array(sizes_of(to_tensor(input)), dtype.numpy), dtype)
 
 
-def _infer_shape(trace: Any, input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:  # noqa: A002
+def _infer_shape(trace: Any, input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     sizes = input._sizes
     result = make_traced(trace, None, as_dtype(out_type), (None if sizes is None else len(sizes),))
     if sizes is not None:
@@ -85,19 +87,19 @@ shape.implementation.infer = _infer_shape  # type: ignore[attr-defined]
 
 
 @operation
-def size(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:  # noqa: A002
+def size(input: Any, out_type: Any = int32, name: str | None = None) -> Tensor:
     """The number of elements. Mirrors tf.size."""
     dtype = as_dtype(out_type)
     return array_constant(np.asarray(int(np.prod(sizes_of(to_tensor(input)), dtype=np.int64)), dtype.numpy), dtype)
 
 
 @operation
-def rank(input: Any, name: str | None = None) -> Tensor:  # noqa: A002
+def rank(input: Any, name: str | None = None) -> Tensor:
     """The number of dimensions. Mirrors tf.rank."""
     return array_constant(np.asarray(len(sizes_of(to_tensor(input))), np.int32), int32)
 
 
-def shape_n(input: Sequence[Any], out_type: Any = int32, name: str | None = None) -> list[Tensor]:  # noqa: A002
+def shape_n(input: Sequence[Any], out_type: Any = int32, name: str | None = None) -> list[Tensor]:
     return [shape(x, out_type) for x in input]
 
 
@@ -151,7 +153,9 @@ def partial_integers(value: Any) -> tuple[int | None, ...] | None:
         if known is not None:
             return tuple([None if n is None else int(n) for n in known.ravel()])
         sizes = value._sizes
-        return None if sizes is None or None in sizes or len(sizes) > 1 else (None,) * int(np.prod(sizes, dtype=np.int64))  # type: ignore[arg-type]
+        return (
+            None if sizes is None or None in sizes or len(sizes) > 1 else (None,) * int(np.prod(sizes, dtype=np.int64))
+        )  # type: ignore[arg-type]
     if isinstance(value, (list, tuple)):
         parts = [partial_integers(n) if isinstance(n, Tensor) else (int(n),) for n in value]
         return tuple([n for p in parts for n in (p or (None,))])
@@ -162,7 +166,11 @@ def partial_integers(value: Any) -> tuple[int | None, ...] | None:
 def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str | None = None) -> Tensor:
     """Dimension i of the result is dimension perm[i] of a; without perm they are reversed. Mirrors tf.transpose."""
     x = to_tensor(a)
-    order = tuple(range(x.ndim))[::-1] if perm is None else tuple(normal_axis("transpose", p, x.ndim) for p in integers(perm))
+    order = (
+        tuple(range(x.ndim))[::-1]
+        if perm is None
+        else tuple(normal_axis("transpose", p, x.ndim) for p in integers(perm))
+    )
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"transpose: perm {order} is no permutation of the {x.ndim} dimensions")
     if order != tuple(range(x.ndim)):
@@ -171,14 +179,14 @@ def transpose(a: Any, perm: Any = None, conjugate: bool = False, name: str | Non
 
 
 @operation
-def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:  # noqa: A002
+def expand_dims(input: Any, axis: Any, name: str | None = None) -> Tensor:
     """A dimension of size 1 inserted at `axis`. Mirrors tf.expand_dims."""
     x = to_tensor(input)
     return bind(TABLE["expand_dims"], (x,), axes=(normal_axis("expand_dims", axis, x.ndim + 1),))
 
 
 @operation
-def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:  # noqa: A002
+def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:
     """The dimensions of size 1 dropped: all, or those of `axis`. Mirrors tf.squeeze."""
     x = to_tensor(input)
     if axis is None or axis == []:
@@ -192,7 +200,7 @@ def squeeze(input: Any, axis: Any = None, name: str | None = None) -> Tensor:  #
 
 
 @operation
-def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:  # noqa: A002
+def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
     """x repeated along dimensions of size 1 and new leading ones. Mirrors tf.broadcast_to."""
     return broadcasted(to_tensor(input), integers(shape))
 
@@ -228,7 +236,9 @@ def concat(values: Any, axis: Any, name: str | None = None) -> Tensor:
     if not parts:
         raise ShapeError("concat: needed at least one tensor")
     if any(p.ndim != parts[0].ndim for p in parts):
-        raise ShapeError(f"concat: the tensors are {', '.join(p._text() for p in parts)}; all need the same number of dimensions")
+        raise ShapeError(
+            f"concat: the tensors are {', '.join(p._text() for p in parts)}; all need the same number of dimensions"
+        )
     along = normal_axis("concat", axis, parts[0].ndim)
     return bind(TABLE["concatenate"], parts, axis=along) if len(parts) > 1 else parts[0]
 
@@ -266,12 +276,16 @@ def unstack(value: Any, num: int | None = None, axis: Any = 0, name: str | None 
     x = to_tensor(value)
     along = normal_axis("unstack", axis, x.ndim)
     if num is not None and sizes_of(x)[along] != num:
-        raise ShapeError(f"unstack: x is {x._text()}; num is {num}, but dimension {along} has size {sizes_of(x)[along]}")
+        raise ShapeError(
+            f"unstack: x is {x._text()}; num is {num}, but dimension {along} has size {sizes_of(x)[along]}"
+        )
     return unstacked(x, along)
 
 
 @operation
-def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str = "split") -> list[Tensor]:
+def split(
+    value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str = "split"
+) -> list[Tensor]:
     """Parts along `axis`: a number of equal ones, or of the sizes given, one of which may be -1. Mirrors tf.split."""
     x = to_tensor(value)
     along = normal_axis("split", axis, x.ndim)
@@ -279,7 +293,9 @@ def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = 
     if isinstance(num_or_size_splits, (int, np.integer)):
         count = int(num_or_size_splits)
         if count <= 0 or total % count:
-            raise ShapeError(f"split: x is {x._text()}; dimension {along} of size {total} does not split into {count} equal parts")
+            raise ShapeError(
+                f"split: x is {x._text()}; dimension {along} of size {total} does not split into {count} equal parts"
+            )
         lengths: tuple[int, ...] = (total // count,) * count
     else:
         lengths = integers(num_or_size_splits)
@@ -295,7 +311,7 @@ def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = 
 
 
 @operation
-def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:  # noqa: A002
+def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
     """x repeated multiples[d] times along each dimension. Mirrors tf.tile."""
     x = to_tensor(input)
     counts = integers(multiples)
@@ -308,7 +324,7 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:  # noqa
 
 
 @operation
-def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) -> Tensor:  # noqa: A002
+def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) -> Tensor:
     """Each slice repeated in place: `repeats` times, or repeats[i] times. Without axis, of the flattened x. Mirrors tf.repeat."""
     x = to_tensor(input)
     if axis is None:
@@ -333,7 +349,7 @@ def reverse(tensor: Any, axis: Any, name: str | None = None) -> Tensor:
 
 
 @operation
-def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:  # noqa: A002
+def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor:
     """x shifted along the axes, elements coming in again at the other end. Mirrors tf.roll."""
     x = to_tensor(input)
     for by, along in zip(integers(shift), integers(axis), strict=True):
@@ -346,10 +362,16 @@ def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Tensor: 
 
 
 @operation
-def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0, name: str | None = None) -> Tensor:
+def pad(
+    tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0, name: str | None = None
+) -> Tensor:
     """x with paddings[d] = (before, after) elements added. mode: CONSTANT, REFLECT or SYMMETRIC. Mirrors tf.pad."""
     x = to_tensor(tensor)
-    flat = integers(paddings) if isinstance(paddings, (Tensor, np.ndarray)) else tuple(_integer(n) for p in paddings for n in p)
+    flat = (
+        integers(paddings)
+        if isinstance(paddings, (Tensor, np.ndarray))
+        else tuple(_integer(n) for p in paddings for n in p)
+    )
     if len(flat) != 2 * x.ndim or any(n < 0 for n in flat):
         raise ShapeError(f"pad: x is {x._text()}; paddings must be {x.ndim} pairs of sizes, got {flat}")
     widths = list(zip(flat[::2], flat[1::2], strict=True))
@@ -414,14 +436,14 @@ def _filled_with(shape: Any, value: int, dtype: DType) -> Tensor:
 
 
 @operation
-def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:  # noqa: A002
+def zeros_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     """Mirrors tf.zeros_like."""
     x = to_tensor(input)
     return _filled_with(sizes_of(x), 0, x._dtype if dtype is None else as_dtype(dtype))
 
 
 @operation
-def ones_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:  # noqa: A002
+def ones_like(input: Any, dtype: Any = None, name: str | None = None) -> Tensor:
     """Mirrors tf.ones_like."""
     x = to_tensor(input)
     return _filled_with(sizes_of(x), 1, x._dtype if dtype is None else as_dtype(dtype))
@@ -470,7 +492,7 @@ def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: int
     if first._dtype.kind in "iu":
         first = bind(TABLE["cast"], (first,), dtype=as_dtype("float64"))
     first, last = pair("linspace", first, stop if not isinstance(stop, int) else float(stop))
-    count, = integers(num)
+    (count,) = integers(num)
     if count < 1:
         raise ShapeError(f"linspace: num must be positive, got {count}")
     steps = bind(TABLE["iota"], (), shape=(count,), axis=0, dtype=first._dtype)
@@ -481,9 +503,11 @@ def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: int
 
 
 @operation
-def eye(num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: Any = "float32", name: str | None = None) -> Tensor:
+def eye(
+    num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: Any = "float32", name: str | None = None
+) -> Tensor:
     """Ones on the diagonal. Mirrors tf.eye."""
-    rows, = integers(num_rows)
+    (rows,) = integers(num_rows)
     columns = rows if num_columns is None else integers(num_columns)[0]
     kind = as_dtype(dtype)
     i, j = (bind(TABLE["iota"], (), shape=(rows, columns), axis=a, dtype=as_dtype("int64")) for a in (0, 1))
@@ -493,18 +517,27 @@ def eye(num_rows: Any, num_columns: Any = None, batch_shape: Any = None, dtype: 
 
 @operation
 def one_hot(
-    indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: int | None = None, dtype: Any = None, name: str | None = None
+    indices: Any,
+    depth: Any,
+    on_value: Any = None,
+    off_value: Any = None,
+    axis: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
 ) -> Tensor:
     """A dimension of size `depth` with on_value at the index and off_value elsewhere. Mirrors tf.one_hot."""
     index = to_tensor(indices)
-    count, = integers(depth)
+    (count,) = integers(depth)
     kind = as_dtype(dtype) if dtype is not None else _hot_dtype(on_value, off_value)
     along = normal_axis("one_hot", -1 if axis is None else axis, index.ndim + 1)
     column = bind(TABLE["expand_dims"], (index,), axes=(along,))
     shape = tuple(count if d == along else 1 for d in range(index.ndim + 1))
     line = bind(TABLE["iota"], (), shape=shape, axis=along, dtype=index._dtype)
     hot = bind(TABLE["equal"], (column, line))
-    return bind(TABLE["where"], (hot, weak(1 if on_value is None else on_value, kind), weak(0 if off_value is None else off_value, kind)))
+    return bind(
+        TABLE["where"],
+        (hot, weak(1 if on_value is None else on_value, kind), weak(0 if off_value is None else off_value, kind)),
+    )
 
 
 def _hot_dtype(on_value: Any, off_value: Any) -> DType:
@@ -520,8 +553,8 @@ def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
     result: list[int | None] = []
     for n, m in zip(x, y, strict=True):
         if n is not None and m is not None and n != m and 1 not in (n, m):
-            raise ShapeError(f"broadcast_static_shape: {TensorShape(shape_x)} and {TensorShape(shape_y)} do not broadcast")
+            raise ShapeError(
+                f"broadcast_static_shape: {TensorShape(shape_x)} and {TensorShape(shape_y)} do not broadcast"
+            )
         result.append(m if n == 1 else n if m == 1 or n == m else n if m is None else m)
     return TensorShape(result)
-
-

@@ -127,7 +127,12 @@ def checked_index(op: str, index: Tensor, size: int, negative: bool = True) -> T
     zero, end = to_tensor(0, index._dtype), to_tensor(size, index._dtype)
     below = to_tensor(-size if negative else 0, index._dtype)
     fits = bind(TABLE["logical_and"], (bind(TABLE["greater_equal"], (index, below)), bind(TABLE["less"], (index, end))))
-    bind(TABLE["check"], (fits, index), message=f"{op}: index {{0}} out of bounds: the size is {size}", error=InvalidArgumentError)
+    bind(
+        TABLE["check"],
+        (fits, index),
+        message=f"{op}: index {{0}} out of bounds: the size is {size}",
+        error=InvalidArgumentError,
+    )
     if not negative:
         return index
     wrapped = bind(TABLE["add"], (index, end))

@@ -77,8 +77,12 @@ class DispatchTable(Generic[T]):
     def values(self) -> list[T]:
         return list(self._entries.values())
 
+    def exact(self, request: CallType) -> T | None:
+        """The trace of an equal type, or None. Needs no lock."""
+        return self._entries.get(request)
+
     def find(self, request: CallType) -> T | None:
-        """The trace that serves the request, or None."""
+        """The trace that serves the request, or None. Callers hold the function's lock."""
         exact = self._entries.get(request)
         if exact is not None:
             return exact
@@ -110,6 +114,3 @@ class DispatchTable(Generic[T]):
                 relaxed = both
         return relaxed
 
-    def replace_all(self, other: DispatchTable[Any]) -> None:
-        self._entries = dict(other._entries)
-        self._memo.clear()

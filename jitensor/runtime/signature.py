@@ -155,7 +155,7 @@ class TensorSpec(TraceType):
 
     def __repr__(self) -> str:
         name = f", name={self._name!r}" if self._name else ", name=None"
-        return f"TensorSpec(shape={self._shape}, dtype={self._dtype!r}{name})"
+        return f"TensorSpec(shape={self._shape}, dtype=tf.{self._dtype.name}{name})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TensorSpec, (self._shape, self._dtype, self._name)
@@ -179,7 +179,7 @@ class Literal(TraceType):
         return self if all(self == o for o in others) else None
 
     def placeholder_value(self, placeholder_context: Any) -> Any:
-        return self.value
+        return list(self.value) if isinstance(self.value, range) else self.value
 
     def cast(self, value: Any, cast_context: Any) -> Any:
         try:
@@ -196,7 +196,7 @@ class Literal(TraceType):
         return self._hash
 
     def __repr__(self) -> str:
-        return f"Literal({self.value!r})"
+        return f"Literal[{self.value!r}]"
 
 
 def _literal_key(value: Any) -> Any:
@@ -269,7 +269,9 @@ class Sequential(TraceType):
     def most_specific_common_supertype(self, others: Sequence[TraceType]) -> Sequential | None:
         if not all(self._comparable(o) for o in others):
             return None
-        rows = zip(*[cast("Sequential", o).elements for o in others], strict=True) if others else [()] * len(self.elements)
+        rows = (
+            zip(*[cast("Sequential", o).elements for o in others], strict=True) if others else [()] * len(self.elements)
+        )
         elements = [a.most_specific_common_supertype(list(row)) for a, row in zip(self.elements, rows, strict=True)]
         return None if any(e is None for e in elements) else Sequential(self.kind, cast("list[TraceType]", elements))
 
@@ -437,6 +439,8 @@ def type_of(value: Any, context: TracingContext | None = None) -> TraceType:
         if not isinstance(found, TraceType):
             raise TypeError(f"__tf_tracing_type__ of {value!r} gave {found!r}; it must give a TraceType")
         return found
+    if isinstance(value, TensorShape):
+        return Literal(value)  # by value: weakly held, an equal temporary would retrace at every call
     if isinstance(value, weakref.ref):
         raise TypeError(f"a weak reference cannot be an argument of a traced function: {value!r}; pass its object")
     if hasattr(value, "__wrapped__"):
@@ -483,7 +487,9 @@ def _container_type(value: Any, context: TracingContext | None) -> TraceType | N
         named = isinstance(fields, tuple) and all(isinstance(f, str) for f in fields)
         return Sequential(NamedTupleKind(type(value)) if named else tuple, [type_of(v, context) for v in value])
     if isinstance(value, Mapping):
-        return Keyed("mapping", {k: type_of(v, context) for k, v in value.items()}, _mapping_builder(value), _take_mapping)
+        return Keyed(
+            "mapping", {k: type_of(v, context) for k, v in value.items()}, _mapping_builder(value), _take_mapping
+        )
     if hasattr(type(value), "__attrs_attrs__"):
         return _attrs_type(value, context)
     return None
