@@ -92,7 +92,8 @@ class Dialect(NamedTuple):
     """How a target's Python spells the primitives. Another target (CUDA) replaces some forms.
 
     forms: (op, kind of type) -> template with `{0}`, `{1}` ... for the operands and `{type}` for the result type's
-    name; kinds are f (float), i (integer), b (truth). decorator: the line above each scalar function.
+    name; kinds are f (float), i (integer), b (truth). `strict mul`, where present, is a product that may not become
+    part of an fma, for a caller that is compiled with `contract`. decorator: the line above each scalar function.
     """
 
     forms: Mapping[tuple[str, str], str]
@@ -203,7 +204,10 @@ def _form(n: Instruction, instructions: list[Instruction], dialect: Dialect) -> 
     if n.op == "bitcast" and n.type in INTEGERS and source in INTEGERS:
         return dialect.forms["convert", "i"], True
     kind_of = source if n.op in _COMPARE else n.type
-    form = dialect.forms[n.op, "f" if kind_of in FLOATS else "b" if kind_of == "i1" else "i"]
+    kind = "f" if kind_of in FLOATS else "b" if kind_of == "i1" else "i"
+    form = dialect.forms[n.op, kind]
+    if n.op == "mul" and not n.contract:
+        form = dialect.forms.get(("strict mul", kind), form)
     if n.op in _WIDENED and n.type in INTEGERS and WIDTH[n.type] < 64:
         return f"{{type}}({form})", False
     return form, _is_enclosed(form)

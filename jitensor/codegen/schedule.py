@@ -110,7 +110,7 @@ class _Scheduler:
             if op.kind == "scalar":
                 raw = []
                 for part, kind in enumerate(layout.memory_types(op.dtype)):
-                    raw.append(self._name("c"))
+                    raw.append(self._name(f"t{i}"))
                     body.append(LoadArgument(raw[-1], kind, op.position, part))
                 env[i] = self._from_raw(op.dtype, tuple(raw), body)
         body += self._level(0, env) if not self.kernel.column else self._column_level(0, env)
@@ -125,8 +125,10 @@ class _Scheduler:
         return self._let(program, dict(zip([p.id for p in params], raw, strict=True)),
                          layout.from_memory(dtype, tuple(params)), body)  # fmt: skip
 
-    def _let(self, program: ScalarProgram, params: dict[int, Name], values: tuple[ScalarValue, ...], body: list[Any]) -> Parts:  # fmt: skip
-        names = tuple(self._name("v") for _ in values)
+    def _let(self, program: ScalarProgram, params: dict[int, Name], values: tuple[ScalarValue, ...], body: list[Any],
+             stems: list[str] | None = None) -> Parts:  # fmt: skip
+        """stems: what the names of the values start with."""
+        names = tuple(self._name(s) for s in stems) if stems else tuple(self._name("v") for _ in values)
         program.results = list(values)
         body.append(Let(program, params, [(n, v.id) for n, v in zip(names, values, strict=True)]))
         return names
@@ -205,7 +207,7 @@ class _Scheduler:
         for i in wanted:
             op = self.kernel.ops[i]
             if op.kind == "read":
-                values[i] = self._read(op, program, params, body)
+                values[i] = self._read(i, program, params, body)
             elif op.kind == "index":
                 values[i] = self._index(op, program, params)
             else:
@@ -217,7 +219,11 @@ class _Scheduler:
             stored.append(layout.to_memory(self.kernel.ops[i].dtype, parts))
         results = [v for i in wanted for v in values[i]] + [v for parts in stored for v in parts]
         flag = self._mark(program)
-        names = self._let(program, params, (*results, *([flag] if flag is not None else [])), body)
+        stems = [f"t{i}" for i in wanted for _ in values[i]] + ["out" for parts in stored for _ in parts]
+        if flag is not None:
+            results.append(flag)
+            stems.append("slow")
+        names = self._let(program, params, tuple(results), body, stems)
         at = 0
         for i in wanted:
             env[i] = names[at : at + len(values[i])]
@@ -243,10 +249,11 @@ class _Scheduler:
             parts.append(value)
         return tuple(parts)
 
-    def _read(self, op: Op, program: ScalarProgram, params: dict[int, Name], body: list[Any]) -> tuple[ScalarValue, ...]:
+    def _read(self, i: int, program: ScalarProgram, params: dict[int, Name], body: list[Any]) -> tuple[ScalarValue, ...]:
+        op = self.kernel.ops[i]
         raw = []
         for part, kind in enumerate(layout.memory_types(op.dtype)):
-            name = self._name("x")
+            name = self._name(f"t{i}")
             body.append(Load(name, kind, self._place(op.position, part)))
             value = program.param(kind)
             params[value.id] = name
@@ -379,7 +386,7 @@ class _Scheduler:
             if i in later and i not in self.scratch and op.kind == "apply" and self._cost(i) >= EXPENSIVE:
                 names = []
                 for kind in layout.value_types(op.dtype):
-                    names.append(self._name("row"))
+                    names.append(self._name(f"t{i}_row"))
                     self.stack.append(StackArray(names[-1], _stored(kind), SCRATCH))
                 keep[i] = tuple(names)
         return keep
@@ -411,7 +418,8 @@ class _Scheduler:
             if i in self.scratch:
                 parts = []
                 for array, kind in zip(self.scratch[i], layout.value_types(self.kernel.ops[i].dtype), strict=True):
-                    parts.append(self._load_scratch(array, kind, variable, body))
+                    parts.append(self._name(f"t{i}"))
+                    body.append(Load(parts[-1], kind, Place(array, None, ((variable, 1),))))
                 env[i] = tuple(parts)
         flag = self._straight([i for i in needed if i not in env], writes, env, body, exact=exact)
         for i, arrays in keep.items():
@@ -420,11 +428,6 @@ class _Scheduler:
         for i, total in totals.items():
             body += total.add(env[self.kernel.ops[i].args[0]])
         return flag
-
-    def _load_scratch(self, array: Name, kind: str, variable: Name, body: list[Any]) -> Name:
-        name = self._name("k")
-        body.append(Load(name, kind, Place(array, None, ((variable, 1),))))
-        return name
 
     # Column form ------------------------------------------------------------------------------------------------------
 
@@ -465,6 +468,7 @@ class _Total:
 
     def __init__(self, scheduler: _Scheduler, i: int) -> None:
         self.s = scheduler
+        self.i = i
         self.op = scheduler.kernel.ops[i]
         assert self.op.primitive is not None
         self.rule = self.op.primitive.lower
@@ -611,7 +615,7 @@ class _Total:
             part, running, error = (program.param(kind) for _ in range(3))
             params = dict(zip((part.id, running.id, error.id), names, strict=True))
             new, rest = two_sum(running, part)
-            results = self.s._let(program, params, (new, error + rest), found)
+            results = self.s._let(program, params, (new, error + rest), found, ["new_total", "new_lost"])
             found += [Set(total, results[0], kind), Set(lost, results[1], kind)]
         return found
 
@@ -644,7 +648,7 @@ class _Total:
             params[flag.id] = name
             parts[0] = select(flag, float("nan"), parts[0])
         result = layout.from_result(self.op.dtype, layout.as_operand(self.op.dtype, tuple(parts)))
-        return self.s._let(program, params, result, body)
+        return self.s._let(program, params, result, body, [f"t{self.i}"] * len(result))
 
 
 def two_sum(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
@@ -677,13 +681,13 @@ class _Column:
     def _array(self, i: int) -> Parts:
         if i not in self.arrays:
             dtype = self.s.kernel.ops[i].dtype
-            self.arrays[i] = self._new(layout.value_types(dtype))
+            self.arrays[i] = self._new(layout.value_types(dtype), f"t{i}_lane")
         return self.arrays[i]
 
-    def _new(self, kinds: tuple[str, ...]) -> Parts:
+    def _new(self, kinds: tuple[str, ...], stem: str) -> Parts:
         names = []
         for kind in kinds:
-            names.append(self.s._name("lane"))
+            names.append(self.s._name(stem))
             self.s.stack.append(StackArray(names[-1], _stored(kind), LANES))
         return tuple(names)
 
@@ -691,11 +695,11 @@ class _Column:
         index = self.s._name("at")
         return IntOp(index, "sub", self.lane, self.block), Place(array, None, ((index, 1),))
 
-    def _load(self, arrays: Parts, kinds: tuple[str, ...], body: list[Any]) -> Parts:
+    def _load(self, arrays: Parts, kinds: tuple[str, ...], body: list[Any], stem: str) -> Parts:
         names = []
         for array, kind in zip(arrays, kinds, strict=True):
             at, place = self._place(array)
-            name = self.s._name("k")
+            name = self.s._name(stem)
             body += [at, Load(name, kind, place)]
             names.append(name)
         return tuple(names)
@@ -709,7 +713,7 @@ class _Column:
         """Loads the row values that `needed` reads from their arrays."""
         for i in sorted({a for n in needed for a in self.s.kernel.ops[n].args} | set(needed)):
             if i in self.arrays and i not in env:
-                env[i] = self._load(self.arrays[i], layout.value_types(self.s.kernel.ops[i].dtype), body)
+                env[i] = self._load(self.arrays[i], layout.value_types(self.s.kernel.ops[i].dtype), body, f"t{i}")
 
     def _loop(self, body: list[Any], *, vector: bool = True) -> For:
         return For(self.lane, self.block, self.end, 1, body, vector=vector)
@@ -789,9 +793,9 @@ class _ColumnTotal:
         self.row = _Total(column.s, i)
         self.source = self.row.op.args[0]
         self.kinds = self.row.kinds
-        self.arrays = column._new(self.kinds)
-        self.lost = column._new(self.kinds) if self.row.kind == "sum" else ()
-        self.where = column._new(("i64",)) if self.row.kind == "arg" else ()
+        self.arrays = column._new(self.kinds, "totals")
+        self.lost = column._new(self.kinds, "losses") if self.row.kind == "sum" else ()
+        self.where = column._new(("i64",), "places") if self.row.kind == "arg" else ()
 
     def _constants(self, values: list[Any], kinds: tuple[str, ...], body: list[Any]) -> Parts:
         program = ScalarProgram()
@@ -813,7 +817,7 @@ class _ColumnTotal:
         """Float sums keep what rounding lost beside each accumulator."""
         body: list[Any] = []
         s = self.column.s
-        old_names = self.column._load(self.arrays, self.kinds, body)
+        old_names = self.column._load(self.arrays, self.kinds, body, "total")
         program = ScalarProgram(outline=s.outline)
         params: dict[int, Name] = {}
 
@@ -827,16 +831,17 @@ class _ColumnTotal:
 
         old, new = bind(old_names, self.kinds), bind(value, self.kinds)
         if self.lost:
-            lost = bind(self.column._load(self.lost, self.kinds, body), self.kinds)
+            lost = bind(self.column._load(self.lost, self.kinds, body, "lost"), self.kinds)
             pairs = [two_sum(o, n) for o, n in zip(old, new, strict=True)]
             results = (*[t for t, _ in pairs], *[e + r for e, (_, r) in zip(lost, pairs, strict=True)])
-            names = s._let(program, params, results, body)
+            stems = ["new_total"] * len(pairs) + ["new_lost"] * len(pairs)
+            names = s._let(program, params, results, body, stems)
             self.column._store(self.arrays, names[: len(self.kinds)], self.kinds, body)
             self.column._store(self.lost, names[len(self.kinds) :], self.kinds, body)
             return body
         a, b = layout.as_operand(self.row.operand, old), layout.as_operand(self.row.operand, new)
         if self.where:
-            (at,) = bind(self.column._load(self.where, ("i64",), body), ("i64",))
+            (at,) = bind(self.column._load(self.where, ("i64",), body, "place"), ("i64",))
             better = self.row.rule.combine(b, a)
             index = self.row._linear_index(program, params)
             results = (*[select(better, n, o) for n, o in zip(new, old, strict=True)], select(better, index, at))
@@ -855,11 +860,11 @@ class _ColumnTotal:
         if self.where:
             self.column.arrays[self.i] = self.where
             return body
-        names = self.column._load(self.arrays, self.kinds, body)
+        names = self.column._load(self.arrays, self.kinds, body, "total")
         program = ScalarProgram(outline=s.outline)
         params: dict[int, Name] = {}
         parts = []
-        lost = self.column._load(self.lost, self.kinds, body) if self.lost else ()
+        lost = self.column._load(self.lost, self.kinds, body, "lost") if self.lost else ()
         for k, (name, kind) in enumerate(zip(names, self.kinds, strict=True)):
             value = program.param(kind)
             params[value.id] = name
