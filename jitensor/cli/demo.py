@@ -248,9 +248,12 @@ def milliseconds(value: float) -> str:
 
 
 def kernels(result: Result) -> str:
-    """Return how the kernels came: `1 compiled`, `1 loaded`, `1 known`."""
+    """Return how the kernels came: `2 compiled`, `2 loaded`, `2 known`, or `1 of 3 new` where it differs among them."""
     sources = ((result.compiled, "compiled"), (result.loaded, "loaded"), (result.reused, "known"))
-    return ", ".join(f"{number} {how}" for number, how in sources if number) or "none"
+    present = [f"{number} {how}" for number, how in sources if number]
+    if len(present) > 1:
+        return f"{result.compiled} of {result.compiled + result.loaded + result.reused} new"
+    return present[0] if present else "none"
 
 
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -266,7 +269,8 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         table.add_column(heading, justify="left" if heading == headings[0] else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 100)
 
 
 def print_plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
