@@ -80,8 +80,9 @@ def stack_array(typingctx, length, dtype):
     """A pointer to `length` elements on the stack, not yet set."""
 
     def codegen(context, builder, sig, args):
-        element = context.get_data_type(dtype.dtype)
-        array = cgutils.alloca_once(builder, ir.ArrayType(element, length.literal_value))
+        kind = ir.ArrayType(context.get_data_type(dtype.dtype), length.literal_value)
+        with builder.goto_entry_block():
+            array = builder.alloca(kind)
         array.align = 64
         return builder.bitcast(array, context.get_value_type(sig.return_type))
 
