@@ -43,6 +43,7 @@ def _least_squares(points: list, values: list, weights: list, degree: int) -> li
 
 if __name__ == "__main__":
     L = mp.log(2) / 2 * mp.mpf("1.0001")
+    low, high = (mp.log(2) * (mp.mpf("0.09") + side) for side in (-0.5, 0.5))
     tiny = mp.mpf(10) ** -12
 
     def at(x):
@@ -58,8 +59,8 @@ if __name__ == "__main__":
         return (mp.expm1(at(r) * mp.log(2)) - at(r) * mp.log(2)) / at(r) ** 2
 
     for title, g, degree, a, b, weight in (
-        ("exp f64: (exp(r)-1-r)/r^2", exp_tail, 9, -L, L, lambda r: w(r) ** 2),
-        ("exp f32", exp_tail, 4, -L, L, lambda r: w(r) ** 2),
+        ("exp f64: (exp(r)-1-r)/r^2", exp_tail, 9, low, high, lambda r: w(r) ** 2 * mp.exp(-r)),
+        ("exp f32", exp_tail, 4, low, high, lambda r: w(r) ** 2 * mp.exp(-r)),
         ("expm1 f64", exp_tail, 10, -L, L, w),
         ("expm1 f32", exp_tail, 5, -L, L, w),
         ("exp2 f64: (2^r-1-r ln2)/r^2", exp2_tail, 9, -0.5, 0.5, lambda r: w(r) ** 2),

@@ -52,6 +52,8 @@ def truncated(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]
     # 16 bits are exact in f32, 32 bits in f64; 64 bits within 2^53, the rest is slow.
     wide = "f32" if WIDTH[t] <= 16 else "f64"
     ratio = convert(a, wide) / convert(d, wide)
+    if WIDTH[t] == 64:  # the slow ones too must convert to something
+        ratio = select(fabs(ratio) < 2.0**62, ratio, 0.0)
     if WIDTH[t] < 32:
         return convert(convert(ratio, "i32"), t), d
     return convert(ratio, t) if t != "u32" else convert(convert(ratio, "i64"), t), d

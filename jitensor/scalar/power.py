@@ -14,6 +14,7 @@ from .exp_log import (
     LN2,
     LOG2_E,
     MANTISSA,
+    OFF_CENTRE,
     clamp,
     log_reduction,
     nearest_integer,
@@ -74,11 +75,11 @@ def exp_pair(high: ScalarValue, low: ScalarValue) -> ScalarValue:
     """e^(high + low) in f64, where low is the rounding error of high; at most 1 ULP."""
     low = select(fabs(high) < 800.0, low, 0.0)
     high = clamp(high, -760.0, 720.0)
-    k, bits = nearest_integer(high, LOG2_E)
+    k, bits = nearest_integer(high - OFF_CENTRE, LOG2_E)
     a = fma(-k, LN2["f64"][0], high)
     b = fma(-k, LN2["f64"][1], low)
     r, correction = fast_two_sum(a, b)
-    s = fma(r * r, polynomial(r, EXP_COEFFICIENTS["f64"]), correction) + r
+    s = fma(r * r, polynomial(r, EXP_COEFFICIENTS["f64"]), fma(correction, r, correction)) + r
     first, second = scales(bits, "f64")
     return fma(s, first, first) * second
 
