@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from jitensor import events
+from jitensor import events, jit_entry, settings
 from jitensor.errors import TraceError
+from jitensor.runtime import entry
 from jitensor.runtime.counters import tally
 from jitensor.tracing import operators  # noqa: F401  (attaches the behaviour of tracers)
 from jitensor.tracing.clone import World
@@ -27,6 +28,7 @@ from jitensor.tracing.context import current
 from jitensor.tracing.signature import Key, describe, key_text
 from jitensor.tracing.trace import Trace, Tracing
 
+CALLS_BEFORE_NATIVE = 2  # the first call of a trace pays for its kernels alone
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -40,8 +42,20 @@ class Signature(NamedTuple):
         return "\n".join([self.key, *("    " + n for n in self.narrowed)])
 
 
-class JitFunction:
-    """A NumPy function whose calls run compiled programs. Made by `jt.jit`."""
+class JitFunction(functools.partial):  # type: ignore[type-arg]
+    """A NumPy function whose calls run compiled programs. Made by `jt.jit`.
+
+    A partial is what CPython calls without a Python frame: its function is the Python path first, and a native entry in
+    front of that once a signature has been called often enough to be worth one.
+    """
+
+    def __new__(cls, function: Callable[..., Any]) -> JitFunction:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            return made._call(*args, **kwargs)
+
+        made: JitFunction = super().__new__(cls, slow)
+        made._slow = slow
+        return made
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -59,10 +73,11 @@ class JitFunction:
         self._traces: dict[Key, list[Trace]] = {}
         self._lock = threading.Lock()
         self._locks: dict[Key, threading.RLock] = {}
+        self._native: entry.NativeEntry | None = None
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         context = current()
         if context is not None:
             return self._inline(context, args, kwargs)
@@ -82,10 +97,28 @@ class JitFunction:
 
     def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key) -> Any:
         arguments, sizes, extras = bound
+        trace.calls += 1
+        if trace.calls == CALLS_BEFORE_NATIVE:
+            self._install(trace, key, values)
         if trace.written:
             return self._run_writing(trace, bound, values)
         outs = trace.executable(arguments, sizes)
         return trace.finish(outs, arguments, sizes, extras)
+
+    def _install(self, trace: Trace, key: Key, values: Sequence[Any]) -> None:
+        """Puts a native entry for this trace in front of the Python path, where one can be had."""
+        if not entry.is_used() or not self._simple or settings.active().backend != "llvm":
+            return
+        with self._lock:
+            try:
+                made = jit_entry.make(trace, key, values)
+            except jit_entry.Unsupported as reason:
+                trace.only_python = str(reason)
+                return
+            if self._native is None:
+                self._native = entry.NativeEntry(self.__name__, self._slow)
+                self.__setstate__((self._native.callable, (), {}, self.__dict__))  # a partial's way to change its function
+            self._native.install(made)
 
     def _run_writing(self, trace: Trace, bound: Any, values: Sequence[Any]) -> Any:
         """Arguments are written: overlapping ones go to the undecorated function, which has NumPy's meaning for them;
@@ -222,17 +255,17 @@ class JitFunction:
         return self
 
 
-class BoundJitFunction:
+class BoundJitFunction(functools.partial):  # type: ignore[type-arg]
     """A method under jt.jit, with its instance."""
+
+    def __new__(cls, function: JitFunction, instance: Any) -> BoundJitFunction:
+        return super().__new__(cls, function, instance)
 
     def __init__(self, function: JitFunction, instance: Any) -> None:
         self.__func__ = function
         self.__self__ = instance
         functools.update_wrapper(self, function.__wrapped__)
         self.__wrapped__ = types.MethodType(function.__wrapped__, instance)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
 
     def signatures(self) -> list[Signature]:
         return self.__func__.signatures()
@@ -272,6 +305,8 @@ def _forget(function: Any, key: Key) -> None:
     jitted = function()
     if jitted is not None:
         jitted._traces.pop(key, None)
+        if jitted._native is not None:
+            jitted._native.clear()
 
 
 def _unpickle(module: str, qualname: str) -> Any:

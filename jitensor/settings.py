@@ -9,7 +9,9 @@ Owns reading the environment and overriding. Must not know who uses a setting. `
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -115,7 +117,23 @@ class Settings:
 TABLE: Mapping[str, Field[Any]] = {f.name: f for f in fields(Settings)}
 
 _process: Settings | None = None
+_native_calls = (ctypes.c_int64 * 1)(0)
+_overrides = 0
+_overrides_lock = threading.Lock()
 _context: ContextVar[Settings | None] = ContextVar("jitensor_settings", default=None)
+
+
+def native_flag() -> int:
+    """Return the address of a word that native entries read: 1 while they may run, 0 while a setting in force anywhere
+    asks for the Python path (a dump, a debug stage, no JIT, another writer, an override)."""
+    _update_native_flag()
+    return ctypes.addressof(_native_calls)
+
+
+def _update_native_flag() -> None:
+    now = _process or reload()
+    plain = now.entry == "native" and not now.disable_jit and not now.debug and now.dump is None
+    _native_calls[0] = int(plain and _overrides == 0)
 
 
 def active() -> Settings:
@@ -133,6 +151,7 @@ def reload() -> Settings:
     """Read the environment again for the whole process, and return the new settings."""
     global _process
     _process = from_environment(os.environ)
+    _update_native_flag()
     return _process
 
 
@@ -140,6 +159,7 @@ def configure(**values: Any) -> Settings:
     """Change settings of the whole process, and return them. Overrides in force keep their own."""
     global _process
     _process = _with(_process or reload(), values)
+    _update_native_flag()
     return _process
 
 
@@ -147,10 +167,19 @@ def configure(**values: Any) -> Settings:
 def override(**values: Any) -> Iterator[Settings]:
     """Change settings inside a `with` block, in this thread or task only."""
     token = _context.set(_with(active(), values))
+    _count_overrides(1)
     try:
         yield active()
     finally:
+        _count_overrides(-1)
         _context.reset(token)
+
+
+def _count_overrides(change: int) -> None:
+    global _overrides
+    with _overrides_lock:
+        _overrides += change
+        _update_native_flag()
 
 
 def _with(settings: Settings, values: Mapping[str, Any]) -> Settings:

@@ -140,6 +140,17 @@ def load_kernel(text: str, symbol: str, *, make_source: TextMaker | None = None)
     return obtain(recipe)
 
 
+def uncounted_code(text: str, symbol: str) -> Code:
+    """Return machine code that is no kernel (a native entry): from disk or compiled, and not counted. The caller keeps
+    it: nothing here remembers it. Raises CompileError."""
+
+    def build(entry: str) -> Compiled:
+        return compile_llvm(text, symbol, entry)
+
+    recipe = Recipe(kernel_key(text, f"entry {symbol}"), symbol, text, build)
+    return _from_disk(recipe) or _compile(recipe)
+
+
 def obtain(recipe: Recipe) -> CompiledKernel:
     """Return the kernel of `recipe`: this process's, else from disk, else compiled; counts which."""
     kernel = _kernels.get(recipe.key)

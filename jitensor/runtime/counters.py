@@ -6,6 +6,7 @@ threads. Must not know what is counted.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import weakref
@@ -83,10 +84,15 @@ def _sum(parts: list[Counters]) -> Counters:
 tally = _Tally()
 
 
+# What native entries count, holding the GIL: launches, bytes allocated.
+native = (ctypes.c_int64 * 2)()
+
+
 def counters() -> Counters:
     """Return the counts of this process so far, over all threads."""
     with _lock:
-        return _sum([_retired, *(Counters(**e.counts) for e in _enrolled)])
+        compiled_calls = Counters(launches=native[0], bytes_allocated=native[1])
+        return _sum([_retired, compiled_calls, *(Counters(**e.counts) for e in _enrolled)])
 
 
 def _after_fork() -> None:

@@ -66,6 +66,12 @@ class Trace:
         self.bind = bind
         self.source = source
         self.finish = finish
+        self.calls = 0
+        self.only_python = ""  # why no native entry serves this trace
+        self.feeds = context.feeds
+        self.all_steps: list[Any] = list(context.steps)
+        self.constants = context.constants
+        self.united = dict(context.united)
         self.held = held  # leaf position -> weak reference (or object) of an argument known by identity
         self.guards = [s for s in context.steps if isinstance(s, Guard)]
         self.steps = [s for s in context.steps if isinstance(s, HiddenStep)]
@@ -198,7 +204,8 @@ class Tracing:
         kind = type(result)
         if kind in (tuple, list):
             parts = [self.output(r) for r in result]
-            return lambda outs, arguments, sizes, extras: kind([p(outs, arguments, sizes, extras) for p in parts])
+            return _formed((kind, [getattr(p, "form", None) for p in parts]),
+                           lambda outs, arguments, sizes, extras: kind([p(outs, arguments, sizes, extras) for p in parts]))
         if isinstance(result, tuple) and hasattr(result, "_fields"):
             parts = [self.output(r) for r in result]
             return lambda outs, arguments, sizes, extras: kind(*[p(outs, arguments, sizes, extras) for p in parts])
@@ -221,7 +228,7 @@ class Tracing:
         if feed is not None and x.weak is None and not x.scalar:
             chain = x.chain
             if id(x) in self.arguments:
-                return lambda outs, arguments, sizes, extras: arguments[feed]
+                return _formed(("argument", feed), lambda outs, arguments, sizes, extras: arguments[feed])
             if not _copies(chain):
                 for view in chain:
                     self.symbols |= _symbols_in(tuple(view.params.values()))
@@ -232,17 +239,20 @@ class Tracing:
         if x.weak is not None:
             return lambda outs, arguments, sizes, extras: outs[position].item()
         if x.scalar:
-            return lambda outs, arguments, sizes, extras: outs[position][()]
+            return _formed(("scalar", position), lambda outs, arguments, sizes, extras: outs[position][()])
         if back is not None:
-            return lambda outs, arguments, sizes, extras: outs[position].transpose(back)
-        return lambda outs, arguments, sizes, extras: outs[position]
+            return lambda outs, arguments, sizes, extras: np.ascontiguousarray(outs[position]).transpose(back)
+        producer = self.context.builder.producer.get(value.id)
+        if producer is not None and producer.primitive.family == "movement":  # may come back in another memory order
+            return lambda outs, arguments, sizes, extras: np.ascontiguousarray(outs[position])
+        return _formed(("array", position), lambda outs, arguments, sizes, extras: outs[position])
 
     def in_memory_order(self, x: Tracer) -> tuple[Value, tuple[int, ...] | None]:
         """x's value with axes slowest first, and the permutation that puts them back; (value, None) for row-major."""
         value = x.value()
-        if x.layout is None or x.chain or len(x.dims) < 2:
-            return value, None
         layout = x.layout
+        if layout is None or len(x.dims) < 2 or any(not s and n != 1 for s, n in zip(layout, x.dims, strict=True)):
+            return value, None
         perm = tuple(sorted(range(len(layout)), key=lambda d: -layout[d]))
         if perm == tuple(range(len(perm))):
             return value, None
@@ -280,6 +290,13 @@ class Tracing:
         scope.update(CALL_ERRORS=_CALL_ERRORS, describe=describe)
         exec(compile(source, f"<jitensor bind {graph.name}>", "exec"), scope)
         return scope["bind"], source
+
+
+def _formed(form: Any, finish: Finish) -> Finish:
+    """`finish` with a note of what it does, for native entries: ("array" | "scalar" | "argument", position), or a
+    container type with its parts' notes. Without a note only Python can do it."""
+    finish.form = form  # type: ignore[attr-defined]
+    return finish
 
 
 _CALL_ERRORS = (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, JitensorError)

@@ -1,0 +1,637 @@
+"""The native call path: LLVM IR of one specialisation of a jitted function, called by CPython itself.
+
+    PyObject *entry(int64_t *context, PyObject **args, Py_ssize_t nargs, PyObject *kwnames)
+
+checks every argument, allocates the outputs, runs the program's kernels, and returns the result; it returns 1 (no object has
+that address) where a check fails, and NULL with an exception set where allocation fails. It holds no address: types, dtypes,
+the array API and kernels come from `context`, an array of 64-bit words that runtime.entry fills. Must not know Python
+values, only `EntrySpec`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from typing import Any
+
+from jitensor.codegen.kernel import SCRATCH
+from jitensor.codegen.program import Launch, Program
+from jitensor.ir.dims import Dim
+from jitensor.ir.types import DType
+
+# Words of the context that every entry uses; others follow in the order of `EntrySpec.words`.
+NDARRAY, API, LAUNCHES, BYTES, FIRST_WORD = 0, 1, 2, 3, 4
+PYARRAY_SCALAR, PYARRAY_NEW = 60, 93  # slots of NumPy's C API
+FAIL = 1
+RELEASE_BYTES = 1 << 16  # calls that touch more than this run without the GIL
+ALIGNED_CARRAY, WRITEABLE = 0x101, 0x400
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offsets:
+    """Where the running interpreter keeps things, in bytes from an object's address."""
+
+    head: int  # size of PyObject's own part
+
+    @property
+    def data(self) -> int:
+        return self.head
+
+    @property
+    def rank(self) -> int:
+        return self.head + 8
+
+    @property
+    def dims(self) -> int:
+        return self.head + 16
+
+    @property
+    def descr(self) -> int:
+        return self.head + 40
+
+    @property
+    def flags(self) -> int:
+        return self.head + 48
+
+    @property
+    def type(self) -> int:
+        return self.head - 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ArrayArg:
+    """A C-contiguous, aligned array. dims: a required size, or the name of the symbol that it gives."""
+
+    position: int
+    dtype: DType
+    dims: tuple[int | str, ...]
+    written: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NumberArg:
+    """A Python number whose exact type is `kind` (int or float), called `name` in guards and sources."""
+
+    position: int
+    kind: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ObjectArg:
+    """An argument that must be the very object in context word `word`."""
+
+    position: int
+    word: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Guard:
+    """`a op b` on integers (op: eq ne lt le gt ge) must hold."""
+
+    op: str
+    a: int | Dim
+    b: int | Dim
+
+
+@dataclasses.dataclass(slots=True)
+class EntrySpec:
+    """numbers: for each host number of the program (dtype, source), the source a Python constant or the name of a
+    NumberArg. outputs: for each result ("array" | "scalar", output position) or ("argument", argument position).
+    `words`: how many context words follow the fixed ones; kernels come first, then dtypes."""
+
+    arguments: list[Any]
+    guards: list[Guard | SameGlobal]
+    floats: list[FloatStep]
+    sizes: list[int | Dim]
+    numbers: list[tuple[DType, Any]]
+    arrays: list[int]  # argument position of each of the program's array inputs
+    program: Program
+    outputs: list[tuple[str, int]]
+    is_tuple: bool
+    words: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SameGlobal:
+    """A variable of a dict (context words: dict, key) must be the very object in word `expected`."""
+
+    namespace: int
+    key: int
+    expected: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FloatStep:
+    """`name` is a Python float computed from others: tree is ("add", a, b), ("neg", a), ("const", value), ("name", n)."""
+
+    name: str
+    tree: Any
+
+
+class Unsupported(Exception):
+    """This specialisation needs the Python path; the text says why."""
+
+
+_TYPE_NUMBERS = {
+    **{"b1": 0, "i8": 1, "u8": 2, "i16": 3, "u16": 4, "i32": 5, "u32": 6, "f32": 11, "f64": 12, "c64": 14, "c128": 15},
+    **{"f16": 23},
+}
+_LLVM = {"f64": "double", "f32": "float", "b1": "i8"}
+
+
+def dtype_words(spec: EntrySpec) -> list[DType]:
+    """The dtypes whose descriptors the context holds, in order, after the kernels."""
+    dtypes = [a.dtype for a in spec.arguments if isinstance(a, ArrayArg)]
+    for kind, position in spec.outputs:
+        if kind == "scalar":
+            dtypes.append(spec.program.plan.outputs[position].buffer.dtype)
+    return list(dict.fromkeys(dtypes))
+
+
+def emit_entry(spec: EntrySpec, symbol: str, offsets: Offsets) -> str:
+    """LLVM IR that defines `ptr @symbol(ptr %context, ptr %args, i64 %nargs, ptr %kwnames)`. Raises Unsupported."""
+    return _Writer(spec, offsets).run(symbol)
+
+
+class _Writer:
+    def __init__(self, spec: EntrySpec, offsets: Offsets) -> None:
+        self.spec = spec
+        self.program = spec.program
+        self.at = offsets
+        self.lines: list[str] = []
+        self.serial = 0
+        self.symbols: dict[str, str] = {}  # size symbol -> i64 value
+        self.floats: dict[str, str] = {}  # name -> double value
+        self.sizes: dict[str, str] = {}  # z symbol -> i64 value
+        self.declared: set[str] = set()
+        launches = self.program.launches
+        if len(launches) != len(self.program.steps):
+            raise Unsupported("a library call is part of the program")
+        self.kernel_word = {id(s): FIRST_WORD + i for i, s in enumerate(launches)}
+        self.dtype_word = {d: FIRST_WORD + len(launches) + i for i, d in enumerate(dtype_words(spec))}
+
+    # Small things -----------------------------------------------------------------------------------------------------
+
+    def emit(self, line: str) -> None:
+        self.lines.append("  " + line)
+
+    def name(self, stem: str) -> str:
+        self.serial += 1
+        return f"%{stem}{self.serial}"
+
+    def set(self, stem: str, expression: str) -> str:
+        name = self.name(stem)
+        self.emit(f"{name} = {expression}")
+        return name
+
+    def require(self, condition: str) -> None:
+        """Goes on where the i1 holds, else fails."""
+        self.serial += 1
+        self.emit(f"br i1 {condition}, label %ok{self.serial}, label %fail, !prof !0")
+        self.lines.append(f"ok{self.serial}:")
+
+    def word(self, index: int, type: str = "ptr") -> str:
+        place = self.set("w", f"getelementptr i64, ptr %context, i64 {index}")
+        return self.set("w", f"load {type}, ptr {place}")
+
+    def field(self, object: str, offset: int, type: str) -> str:
+        place = self.set("f", f"getelementptr i8, ptr {object}, i64 {offset}")
+        return self.set("f", f"load {type}, ptr {place}")
+
+    def compare(self, op: str, a: str, b: str, type: str = "i64") -> str:
+        word = op if op in ("eq", "ne") else "s" + op
+        return self.set("c", f"icmp {word} {type} {a}, {b}")
+
+    def integer(self, value: int | Dim, names: dict[str, str]) -> str:
+        """An integer expression as an i64 value."""
+        if isinstance(value, int):
+            return str(value)
+        total = ""
+        for monomial, coefficient in value.terms:
+            term = str(coefficient)
+            for k, atom in enumerate(monomial):
+                factor = self.atom(atom, names)
+                term = factor if k == 0 and coefficient == 1 else self.set("m", f"mul i64 {term}, {factor}")
+            total = term if not total else self.set("a", f"add i64 {total}, {term}")
+        return total
+
+    def atom(self, atom: Any, names: dict[str, str]) -> str:
+        if atom.op == "symbol":
+            if atom.args[0] not in names:
+                raise Unsupported(f"the value of {atom.args[0]} is computed in Python")
+            return names[atom.args[0]]
+        args = [self.integer(a, names) for a in atom.args]
+        if atom.op in ("max", "min"):
+            self.declared.add(f"declare i64 @llvm.s{atom.op}.i64(i64, i64)")
+            result = args[0]
+            for other in args[1:]:
+                result = self.set("x", f"call i64 @llvm.s{atom.op}.i64(i64 {result}, i64 {other})")
+            return result
+        if atom.op in ("floordiv", "mod") and isinstance(atom.args[1], int) and atom.args[1] > 0:
+            return self.floor_division(atom.op, args[0], args[1])
+        raise Unsupported(f"a size is computed with {atom.op}")
+
+    def floor_division(self, op: str, a: str, b: str) -> str:
+        rest = self.set("r", f"srem i64 {a}, {b}")
+        low = self.compare("lt", rest, "0")
+        if op == "mod":
+            up = self.set("r", f"add i64 {rest}, {b}")
+            return self.set("r", f"select i1 {low}, i64 {up}, i64 {rest}")
+        quotient = self.set("q", f"sdiv i64 {a}, {b}")
+        down = self.set("q", f"sub i64 {quotient}, 1")
+        return self.set("q", f"select i1 {low}, i64 {down}, i64 {quotient}")
+
+    # The whole --------------------------------------------------------------------------------------------------------
+
+    def run(self, symbol: str) -> str:
+        self.check_call()
+        self.objects = [self.argument(i) for i in range(len(self.spec.arguments))]
+        for argument, object in zip(self.spec.arguments, self.objects, strict=True):
+            self.check(argument, object)
+        for guard in self.spec.guards:
+            self.check_guard(guard)
+        for step in self.spec.floats:
+            self.floats[step.name] = self.float(step.tree)
+        self.check_overlap()
+        for i, size in enumerate(self.spec.sizes):
+            self.sizes[f"z{i}"] = self.integer(size, self.symbols)
+        arguments = [self.launch_arguments(k, s) for k, s in enumerate(self.program.launches)]
+        numbers = self.write_numbers()
+        self.allocate()
+        self.launch(arguments, numbers)
+        self.finish()
+        return self.module(symbol)
+
+    def module(self, symbol: str) -> str:
+        head = f"define ptr @{symbol}(ptr %context, ptr %args, i64 %nargs, ptr %kwnames) {{"
+        fail = ["fail:", f"  ret ptr inttoptr (i64 {FAIL} to ptr)", "}", '!0 = !{!"branch_weights", i32 1000, i32 1}', ""]
+        declared = {*self.declared, "declare ptr @PyEval_SaveThread()", "declare void @PyEval_RestoreThread(ptr)",
+                    "declare void @Py_DecRef(ptr)", "declare void @Py_IncRef(ptr)"}  # fmt: skip
+        return "\n".join([*sorted(declared), head, "entry:", *self.lines, *fail])
+
+    def check_call(self) -> None:
+        self.require(self.compare("eq", "%nargs", str(len(self.spec.arguments))))
+        self.require(self.set("c", "icmp eq ptr %kwnames, null"))
+
+    def argument(self, i: int) -> str:
+        place = self.set("p", f"getelementptr ptr, ptr %args, i64 {i}")
+        return self.set("arg", f"load ptr, ptr {place}")
+
+    def check(self, argument: Any, object: str) -> None:
+        if isinstance(argument, ObjectArg):
+            expected = self.word(argument.word)
+            self.require(self.set("c", f"icmp eq ptr {object}, {expected}"))
+        elif isinstance(argument, NumberArg):
+            self.check_number(argument, object)
+        else:
+            self.check_array(argument, object)
+
+    def check_guard(self, guard: Guard | SameGlobal) -> None:
+        if isinstance(guard, Guard):
+            a, b = (self.integer(x, self.symbols) for x in (guard.a, guard.b))
+            self.require(self.compare(guard.op, a, b))
+            return
+        self.declared.add("declare ptr @PyDict_GetItem(ptr, ptr)")
+        namespace, key, expected = (self.word(w) for w in (guard.namespace, guard.key, guard.expected))
+        found = self.set("g", f"call ptr @PyDict_GetItem(ptr {namespace}, ptr {key})")
+        self.require(self.set("c", f"icmp eq ptr {found}, {expected}"))
+
+    def float(self, tree: Any) -> str:
+        """A tree of Python float arithmetic as a double; what Python would raise for goes to the Python path."""
+        op = tree[0]
+        if op == "const":
+            return f"0x{struct.unpack('<Q', struct.pack('<d', tree[1]))[0]:016X}"
+        if op == "name":
+            if tree[1] in self.floats:
+                return self.floats[tree[1]]
+            if tree[1] in self.symbols:
+                return self.set("v", f"sitofp i64 {self.symbols[tree[1]]} to double")
+            raise Unsupported(f"the number {tree[1]} is computed in Python")
+        args = [self.float(a) for a in tree[1:]]
+        if op == "neg":
+            return self.set("v", f"fneg double {args[0]}")
+        if op == "div":
+            self.require(self.set("c", f"fcmp une double {args[1]}, 0.0"))
+        return self.set("v", f"f{op} double {args[0]}, {args[1]}")
+
+    def check_array(self, argument: ArrayArg, object: str) -> None:
+        expected = self.word(NDARRAY)
+        self.require(self.set("c", f"icmp eq ptr {self.field(object, self.at.type, 'ptr')}, {expected}"))
+        descr = self.word(self.dtype_word[argument.dtype])
+        self.require(self.set("c", f"icmp eq ptr {self.field(object, self.at.descr, 'ptr')}, {descr}"))
+        rank = self.field(object, self.at.rank, "i32")
+        self.require(self.compare("eq", rank, str(len(argument.dims)), "i32"))
+        needed = ALIGNED_CARRAY | (WRITEABLE if argument.written else 0)
+        flags = self.set("g", f"and i32 {self.field(object, self.at.flags, 'i32')}, {needed}")
+        self.require(self.compare("eq", flags, str(needed), "i32"))
+        if not argument.dims:
+            return
+        dims = self.field(object, self.at.dims, "ptr")
+        for d, n in enumerate(argument.dims):
+            size = self.field(dims, 8 * d, "i64")
+            if isinstance(n, int):
+                self.require(self.compare("eq", size, str(n)))
+            else:
+                self.require(self.compare("gt", size, "1"))
+                if n in self.symbols:
+                    self.require(self.compare("eq", size, self.symbols[n]))
+                self.symbols[n] = size
+
+    def check_number(self, argument: NumberArg, object: str) -> None:
+        kind = "PyFloat_Type" if argument.kind == "float" else "PyLong_Type"
+        self.declared.add(f"@{kind} = external global i8")
+        self.require(self.set("c", f"icmp eq ptr {self.field(object, self.at.type, 'ptr')}, @{kind}"))
+        if argument.kind == "float":
+            self.declared.add("declare double @PyFloat_AsDouble(ptr)")
+            self.floats[argument.name] = self.set("d", f"call double @PyFloat_AsDouble(ptr {object})")
+            return
+        self.declared.add("declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)")
+        overflow = self.set("o", "alloca i32")
+        value = self.set("i", f"call i64 @PyLong_AsLongLongAndOverflow(ptr {object}, ptr {overflow})")
+        self.require(self.compare("eq", self.set("o", f"load i32, ptr {overflow}"), "0", "i32"))
+        self.symbols[argument.name] = value
+
+    def check_overlap(self) -> None:
+        """An array that is written shares no memory with another array."""
+        arrays = [(i, a) for i, a in enumerate(self.spec.arguments) if isinstance(a, ArrayArg)]
+        if not any(a.written for _, a in arrays):
+            return
+        ranges = {}
+        for i, a in arrays:
+            start = self.set("s", f"ptrtoint ptr {self.field(self.objects[i], self.at.data, 'ptr')} to i64")
+            count = str(a.dtype.size)
+            for n in a.dims:
+                count = self.set("n", f"mul i64 {count}, {n if isinstance(n, int) else self.symbols[n]}")
+            ranges[i] = (start, self.set("e", f"add i64 {start}, {count}"))
+        for i, a in arrays:
+            for j, b in arrays:
+                if i < j and (a.written or b.written):
+                    before = self.compare("le", ranges[i][1], ranges[j][0])
+                    after = self.compare("le", ranges[j][1], ranges[i][0])
+                    self.require(self.set("c", f"or i1 {before}, {after}"))
+
+    # Running ----------------------------------------------------------------------------------------------------------
+
+    def launch_arguments(self, k: int, step: Launch) -> tuple[str, list[str]]:
+        """The integer arguments of a launch on the stack."""
+        values = [self.integer(n, self.sizes) for n in step.binding.ints]
+        if step.long_rows is not None:
+            self.require(self.compare("le", values[len(step.kernel.reduced) - 1], str(SCRATCH)))
+        array = self.set("ints", f"alloca [{max(len(values), 1)} x i64]")
+        for i, value in enumerate(values):
+            place = self.set("p", f"getelementptr i64, ptr {array}, i64 {i}")
+            self.emit(f"store i64 {value}, ptr {place}")
+        return array, values
+
+    def write_numbers(self) -> list[str]:
+        """Each host number's 16 bytes; gives their places."""
+        places = []
+        for dtype, source in self.spec.numbers:
+            place = self.set("slot", "alloca [16 x i8], align 16")
+            places.append(place)
+            if isinstance(source, str):
+                self.store_converted(dtype, source, place)
+            else:
+                for offset, byte in enumerate(source):
+                    if offset % 8 == 0:
+                        word = int.from_bytes(source[offset : offset + 8].ljust(8, b"\0"), "little", signed=True)
+                        part = self.set("p", f"getelementptr i8, ptr {place}, i64 {offset}")
+                        self.emit(f"store i64 {word}, ptr {part}")
+        return places
+
+    def store_converted(self, dtype: DType, name: str, place: str) -> None:
+        """A Python number as `dtype`, as NumPy converts it; an int that does not fit goes to the Python path."""
+        if name in self.floats:
+            value = self.floats[name]
+            if dtype.short == "f32":
+                value = self.set("v", f"fptrunc double {value} to float")
+            elif dtype.short != "f64":
+                raise Unsupported(f"a Python float becomes {dtype.name}")
+            self.emit(f"store {_LLVM[dtype.short]} {value}, ptr {place}")
+            return
+        if name not in self.symbols:
+            raise Unsupported(f"the number {name} is computed in Python")
+        value = self.symbols[name]
+        if dtype.short in ("f64", "f32"):
+            # int -> float64 -> float32, as Python and then NumPy do it.
+            value = self.set("v", f"sitofp i64 {value} to double")
+            if dtype.short == "f32":
+                value = self.set("v", f"fptrunc double {value} to float")
+            self.emit(f"store {_LLVM[dtype.short]} {value}, ptr {place}")
+        elif dtype.kind in "iu" and dtype.short != "u64":
+            low, high = int(dtype.min), int(dtype.max)
+            if dtype.size < 8:
+                self.require(self.compare("ge", value, str(low)))
+                self.require(self.compare("le", value, str(high)))
+                value = self.set("v", f"trunc i64 {value} to i{dtype.size * 8}")
+            self.emit(f"store i{dtype.size * 8} {value}, ptr {place}")
+        else:
+            raise Unsupported(f"a Python int becomes {dtype.name}")
+
+    def allocate(self) -> None:
+        """Output arrays, and memory for scalars; buffer number -> pointer to its data."""
+        self.data: dict[int, str] = {}
+        self.made: dict[int, str] = {}  # buffer number -> array object
+        for number, position in enumerate(self.spec.arrays):
+            self.data[number] = self.field(self.objects[position], self.at.data, "ptr")
+        scalars = {
+            self.program._number[self.program.plan.outputs[p].buffer.storage]
+            for kind, p in self.spec.outputs if kind == "scalar"
+        }  # fmt: skip
+        total = "0"
+        for number in self.program.allocated:
+            buffer = self.program.buffers[number]
+            if number in scalars:
+                self.data[number] = self.set("cell", "alloca [16 x i8], align 16")
+                continue
+            total = self.new_array(number, buffer, total)
+        self.bytes = total
+
+    def new_array(self, number: int, buffer: Any, total: str) -> str:
+        if buffer.dtype.short in ("i64", "u64"):
+            type_number = 7 if buffer.dtype.kind == "i" else 8
+        else:
+            type_number = _TYPE_NUMBERS[buffer.dtype.short]
+        rank = len(buffer.shape)
+        dims = self.set("dims", f"alloca [{max(rank, 1)} x i64]")
+        size = str(buffer.dtype.size)
+        for d, n in enumerate(buffer.shape):
+            value = self.integer(n, self.sizes)
+            place = self.set("p", f"getelementptr i64, ptr {dims}, i64 {d}")
+            self.emit(f"store i64 {value}, ptr {place}")
+            size = self.set("n", f"mul i64 {size}, {value}")
+        function = self.api(PYARRAY_NEW)
+        made = self.set(
+            "new",
+            f"call ptr {function}(ptr {self.word(NDARRAY)}, i32 {rank}, ptr {dims}, i32 {type_number}, ptr null, ptr null, "
+            "i32 0, i32 0, ptr null)",
+        )
+        self.require_made(made)
+        self.made[number] = made
+        self.data[number] = self.field(made, self.at.data, "ptr")
+        return self.set("n", f"add i64 {total}, {size}")
+
+    def require_made(self, made: str) -> None:
+        """NULL: an exception is set; what was made before is given back."""
+        self.serial += 1
+        n = self.serial
+        missing = self.set("c", f"icmp eq ptr {made}, null")
+        self.emit(f"br i1 {missing}, label %none{n}, label %made{n}")
+        self.lines.append(f"none{n}:")
+        for other in self.made.values():
+            self.emit(f"call void @Py_DecRef(ptr {other})")
+        self.emit("ret ptr null")
+        self.lines.append(f"made{n}:")
+
+    def api(self, slot: int) -> str:
+        table = self.word(API)
+        place = self.set("p", f"getelementptr ptr, ptr {table}, i64 {slot}")
+        return self.set("fn", f"load ptr, ptr {place}")
+
+    def launch(self, arguments: list[tuple[str, list[str]]], numbers: list[str]) -> None:
+        ready = []
+        for step, (ints, values) in zip(self.program.launches, arguments, strict=True):
+            pointers = self.set("bufs", f"alloca [{max(len(step.buffers), 1)} x ptr]")
+            for i, number in enumerate(step.buffers):
+                place = self.set("p", f"getelementptr ptr, ptr {pointers}, i64 {i}")
+                self.emit(f"store ptr {self.pointer(number)}, ptr {place}")
+            scalars = self.set("scal", f"alloca [{max(16 * len(step.scalars), 16)} x i8], align 16")
+            for i, s in enumerate(step.scalars):
+                place = self.set("p", f"getelementptr i8, ptr {scalars}, i64 {16 * i}")
+                value = self.set("v", f"load i128, ptr {numbers[s]}")
+                self.emit(f"store i128 {value}, ptr {place}")
+            extent = values[0] if step.kernel.parallel else "1"
+            kernel = self.word(self.kernel_word[id(step)])
+            ready.append(f"call i64 {kernel}(ptr {pointers}, ptr {ints}, ptr {scalars}, i64 0, i64 {extent})")
+        self.count(LAUNCHES, str(len(ready)))
+        self.count(BYTES, self.bytes_with_scalars())
+        self.run_kernels(ready)
+
+    def bytes_with_scalars(self) -> str:
+        extra = sum(self.program.buffers[n].dtype.size for n in self.program.allocated if n not in self.made)
+        return self.set("n", f"add i64 {self.bytes}, {extra}") if extra else self.bytes
+
+    def count(self, word: int, amount: str) -> None:
+        """Adds to a counter; the GIL is held."""
+        counter = self.word(word)
+        old = self.set("n", f"load i64, ptr {counter}")
+        self.emit(f"store i64 {self.set('n', f'add i64 {old}, {amount}')}, ptr {counter}")
+
+    def run_kernels(self, calls: list[str]) -> None:
+        self.serial += 1
+        n = self.serial
+        touched = self.touched()
+        large = self.compare("gt", touched, str(RELEASE_BYTES))
+        self.emit(f"br i1 {large}, label %free{n}, label %held{n}")
+        self.lines.append(f"free{n}:")
+        state = self.set("state", "call ptr @PyEval_SaveThread()")
+        for call in calls:
+            self.set("s", call)
+        self.emit(f"call void @PyEval_RestoreThread(ptr {state})")
+        self.emit(f"br label %run{n}")
+        self.lines.append(f"held{n}:")
+        for call in calls:
+            self.set("s", call)
+        self.emit(f"br label %run{n}")
+        self.lines.append(f"run{n}:")
+
+    def touched(self) -> str:
+        """Bytes of the largest array of the call."""
+        total = self.bytes
+        for argument in self.spec.arguments:
+            if isinstance(argument, ArrayArg):
+                count = str(argument.dtype.size)
+                for n in argument.dims:
+                    count = self.set("n", f"mul i64 {count}, {n if isinstance(n, int) else self.symbols[n]}")
+                total = self.set("n", f"add i64 {total}, {count}")
+        return total
+
+    def pointer(self, number: int) -> str:
+        buffer = self.program.buffers[number]
+        return self.data[self.program._number[buffer.storage]]
+
+    def finish(self) -> None:
+        """The result object; temporaries are given back."""
+        results = [self.result(kind, position) for kind, position in self.spec.outputs]
+        returned = {self.program._number[self.program.plan.outputs[p].buffer.storage]
+                    for kind, p in self.spec.outputs if kind == "array"}  # fmt: skip
+        for number, made in self.made.items():
+            if number not in returned:
+                self.emit(f"call void @Py_DecRef(ptr {made})")
+        if not self.spec.is_tuple:
+            self.emit(f"ret ptr {results[0]}")
+            return
+        self.declared.add("declare ptr @PyTuple_Pack(i64, ...)")
+        parts = "".join(f", ptr {r}" for r in results)
+        packed = self.set("t", f"call ptr (i64, ...) @PyTuple_Pack(i64 {len(results)}{parts})")
+        for r in results:
+            self.emit(f"call void @Py_DecRef(ptr {r})")
+        self.emit(f"ret ptr {packed}")
+
+    def result(self, kind: str, position: int) -> str:
+        """A new reference."""
+        if kind == "argument":
+            self.emit(f"call void @Py_IncRef(ptr {self.objects[position]})")
+            return self.objects[position]
+        view = self.program.plan.outputs[position]
+        if not view.is_whole:
+            raise Unsupported("an output is a view of another buffer")
+        number = self.program._number[view.buffer.storage]
+        if kind == "scalar":
+            descr = self.word(self.dtype_word[view.buffer.dtype])
+            function = self.api(PYARRAY_SCALAR)
+            return self.set("r", f"call ptr {function}(ptr {self.data[number]}, ptr {descr}, ptr null)")
+        if number in self.spec_arrays_returned:
+            self.emit(f"call void @Py_IncRef(ptr {self.made[number]})")
+        self.spec_arrays_returned.add(number)
+        return self.made[number]
+
+    @property
+    def spec_arrays_returned(self) -> set[int]:
+        if not hasattr(self, "_returned"):
+            self._returned: set[int] = set()
+        return self._returned
+
+
+DISPATCHER = f"""\
+define ptr @SYMBOL(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) {{
+entry:
+  %place = call ptr @PyCapsule_GetPointer(ptr %self, ptr null)
+  %flagp = getelementptr i64, ptr %place, i64 2
+  %flagat = load ptr, ptr %flagp
+  %flag = load i64, ptr %flagat
+  %chain = load atomic ptr, ptr %place monotonic, align 8
+  %length = load i64, ptr %chain
+  %on = icmp ne i64 %flag, 0
+  %count = select i1 %on, i64 %length, i64 0
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %next, %failed ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %try, label %slow
+try:
+  %at = mul i64 %i, 2
+  %at1 = add i64 %at, 1
+  %at2 = add i64 %at, 2
+  %fp = getelementptr i64, ptr %chain, i64 %at1
+  %f = load ptr, ptr %fp
+  %cp = getelementptr i64, ptr %chain, i64 %at2
+  %c = load ptr, ptr %cp
+  %r = call ptr %f(ptr %c, ptr %args, i64 %nargs, ptr %kwnames)
+  %bad = icmp eq ptr %r, inttoptr (i64 {FAIL} to ptr)
+  br i1 %bad, label %failed, label %done
+failed:
+  %next = add i64 %i, 1
+  br label %head
+done:
+  ret ptr %r
+slow:
+  %sp = getelementptr i64, ptr %place, i64 1
+  %callable = load ptr, ptr %sp
+  %s = call ptr @PyObject_Vectorcall(ptr %callable, ptr %args, i64 %nargs, ptr %kwnames)
+  ret ptr %s
+}}
+declare ptr @PyCapsule_GetPointer(ptr, ptr)
+declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+"""

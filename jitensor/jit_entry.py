@@ -1,0 +1,300 @@
+"""Native entries for `jt.jit`: what a trace checks and returns, as an `EntrySpec`.
+
+Owns the translation of a trace's guards, numbers and results; where one of them needs Python, `make` raises `Unsupported` with
+the reason and the Python path goes on serving. Must not know how entries are written or called.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jitensor.codegen.emit_entry import (
+    FIRST_WORD,
+    ArrayArg,
+    EntrySpec,
+    FloatStep,
+    Guard,
+    NumberArg,
+    ObjectArg,
+    SameGlobal,
+    Unsupported,
+    dtype_words,
+    emit_entry,
+)
+from jitensor.ir import dims, types
+from jitensor.ir.dims import Dim
+from jitensor.runtime import entry
+from jitensor.runtime.compiler import uncounted_code
+from jitensor.tracing.context import Guard as TraceGuard
+from jitensor.tracing.context import NumberStep
+from jitensor.tracing.signature import Key
+from jitensor.tracing.trace import Trace
+
+_ALIGNED, _C = 0x100, 0x1
+
+
+def make(trace: Trace, key: Key, values: Sequence[Any]) -> entry.Specialisation:
+    """The compiled entry for calls that this trace serves, with positional arguments like `values`. Raises Unsupported."""
+    maker = _Maker(trace, key, values)
+    spec = maker.spec()
+    symbol = "entry"
+    text = emit_entry(spec, symbol, entry.offsets())
+    runner = trace.executable.runner(("C",) * len(spec.arrays))
+    launches = [k for k in runner.kernels if k is not None]
+    words = [k.address for k in launches] + [id(d.numpy) for d in dtype_words(spec)] + [o if isinstance(o, Address) else id(o) for o in maker.objects]
+    keep = (launches, maker.objects, [d.numpy for d in dtype_words(spec)], trace)
+    return entry.Specialisation(uncounted_code(text, symbol), words, keep)
+
+
+class Address(int):
+    """A context word that is an address already, of an object that the entry must not keep alive."""
+
+
+class _Maker:
+    def __init__(self, trace: Trace, key: Key, values: Sequence[Any]) -> None:
+        self.trace = trace
+        self.key = key
+        self.values = values
+        self.objects: list[Any] = []  # what the context's last words point to
+        self.scope: dict[str, int | Dim] = {}
+
+    def spec(self) -> EntrySpec:
+        trace = self.trace
+        if self.key and self.key[-1][0] == "aliases":
+            raise Unsupported("an array is passed twice")
+        if len(trace.executable.outline.arrays):
+            raise Unsupported("the trace holds an array of its own")
+        runner = trace.executable.runner(("C",) * sum(f.kind != "scalar" for f in trace.feeds))
+        program = runner.program
+        arguments, arrays = self._arguments()
+        spec = EntrySpec(
+            arguments=arguments,
+            guards=[],
+            floats=[],
+            sizes=list(trace.executable.outline.sizes),
+            numbers=self._numbers(runner),
+            arrays=arrays,
+            program=program,
+            outputs=[],
+            is_tuple=False,
+        )
+        self._first_object = FIRST_WORD + len(program.launches)
+        self._steps(spec)
+        self._outputs(spec)
+        # Objects follow the dtypes in the context.
+        shift = len(dtype_words(spec))
+        spec.guards = [_shifted(g, shift) for g in spec.guards]
+        spec.arguments = [_shifted(a, shift) for a in spec.arguments]
+        return spec
+
+    def _word(self, value: Any) -> int:
+        self.objects.append(value)
+        return self._first_object + len(self.objects) - 1
+
+    # Arguments --------------------------------------------------------------------------------------------------------
+
+    def _arguments(self) -> tuple[list[Any], list[int]]:
+        """One per positional argument, and the argument position of each array input."""
+        trace = self.trace
+        self._first_object = FIRST_WORD + len(trace.executable.runner(("C",) * len(trace.arrays)).program.launches)
+        leaf = 0
+        arguments: list[Any] = []
+        position_of: dict[str, int] = {}
+        for position, (key, value) in enumerate(zip(self.key, self.values, strict=True)):
+            kind = key[0]
+            if kind == "array":
+                position_of[f"a{leaf}"] = position
+                arguments.append(("array", f"a{leaf}", key))
+                leaf += 1
+            elif kind in ("int", "float"):
+                name = f"a{leaf}"
+                arguments.append(NumberArg(position, kind, name if kind == "float" else self._symbol_of(name)))
+                leaf += 1
+            elif kind == "literal" and (value is None or isinstance(value, (bool, str))):
+                arguments.append(ObjectArg(position, self._word(value)))
+            elif kind == "object":
+                # By address alone: when the object goes, the entry is cleared with its trace.
+                arguments.append(ObjectArg(position, self._word(Address(id(value)))))
+                leaf += 1
+            else:
+                raise Unsupported(f"an argument is a {kind}")
+        arrays = []
+        for i, (feed, value) in enumerate(zip(trace.feeds, trace.graph.inputs, strict=True)):
+            if feed.kind == "scalar":
+                continue
+            if feed.kind != "leaf" or feed.where not in position_of:
+                raise Unsupported("an array is read from a global or closure variable")
+            position = position_of[feed.where]
+            key = arguments[position][2]
+            if not key[3] & _C or not key[3] & _ALIGNED or key[4] is not None:
+                raise Unsupported("an array argument is not C-contiguous")
+            sizes = tuple([n if isinstance(n, int) else _bare(n) for n in value.shape])
+            arguments[position] = ArrayArg(position, types.as_dtype(key[1]), sizes, i in trace.written)
+            arrays.append(position)
+        for position, argument in enumerate(arguments):
+            if isinstance(argument, tuple):
+                raise Unsupported("an array argument is not read")
+        return arguments, arrays
+
+    def _symbol_of(self, name: str) -> str:
+        """The size symbol that a Python int argument got: the trace's code begins with `p0 = a3`."""
+        for line in self.trace.source.splitlines():
+            target, _, source = line.strip().partition(" = ")
+            if source == name:
+                return target
+        raise Unsupported("an int argument has no symbol")
+
+    # Guards and numbers -----------------------------------------------------------------------------------------------
+
+    def _steps(self, spec: EntrySpec) -> None:
+        for step in self.trace.all_steps:
+            if isinstance(step, NumberStep):
+                self._number_step(step, spec)
+            elif isinstance(step, TraceGuard):
+                self._guard(ast.parse(step.source, mode="eval").body, spec, True)
+            else:
+                raise Unsupported("a global or closure variable is an input")
+
+    def _number_step(self, step: NumberStep, spec: EntrySpec) -> None:
+        tree = ast.parse(step.source, mode="eval").body
+        if step.kind is float:
+            spec.floats.append(FloatStep(step.name, self._float(tree)))
+        else:
+            self.scope[step.name] = self._int(tree)
+
+    def _guard(self, tree: ast.expr, spec: EntrySpec, wanted: bool) -> None:
+        if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not):
+            self._guard(tree.operand, spec, not wanted)
+            return
+        if not isinstance(tree, ast.Compare) or len(tree.ops) != 1:
+            raise Unsupported(f"the condition {ast.unparse(tree)} is checked in Python")
+        left, right = tree.left, tree.comparators[0]
+        if isinstance(tree.ops[0], ast.Is) and wanted:
+            spec.guards.append(self._identity(left, right))
+            return
+        op = _COMPARISONS.get(type(tree.ops[0]))
+        if op is None:
+            raise Unsupported(f"the condition {ast.unparse(tree)} is checked in Python")
+        a, b = self._int(left), self._int(right)
+        guard = Guard(op if wanted else _OPPOSITE[op], a, b)
+        if guard.a != guard.b or guard.op != "eq":
+            spec.guards.append(guard)
+
+    def _identity(self, left: ast.expr, right: ast.expr) -> SameGlobal:
+        """`c_3['np'] is c_4`"""
+        constants = self.trace.constants
+        if (
+            isinstance(left, ast.Subscript)
+            and isinstance(left.value, ast.Name)
+            and isinstance(left.slice, ast.Constant)
+            and isinstance(right, ast.Name)
+            and type(constants.get(left.value.id)) is dict
+            and right.id in constants
+        ):
+            namespace, name = constants[left.value.id], left.slice.value
+            # The dict's own key object, so that the lookup compares by identity first.
+            own = next((k for k in namespace if k == name), name)
+            return SameGlobal(self._word(namespace), self._word(own), self._word(constants[right.id]))
+        raise Unsupported("a variable is compared in Python")
+
+    def _int(self, tree: ast.expr) -> int | Dim:
+        """An integer expression over sizes and int arguments."""
+        if isinstance(tree, ast.Constant) and type(tree.value) is int:
+            return tree.value
+        if isinstance(tree, ast.Name):
+            if tree.id in self.scope:
+                return self.scope[tree.id]
+            constant = self.trace.constants.get(tree.id)
+            if type(constant) is int:
+                return constant
+            value: int | Dim = dims.symbol(tree.id)
+            while isinstance(value, Dim) and not value.symbols.isdisjoint(self.trace.united):
+                value = value.substitute(self.trace.united)
+            return value
+        if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
+            return -self._int(tree.operand)
+        if isinstance(tree, ast.BinOp) and type(tree.op) in _INTEGER_OPS:
+            return _INTEGER_OPS[type(tree.op)](self._int(tree.left), self._int(tree.right))
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id in ("max", "min"):
+            return dims.opaque(tree.func.id, *[self._int(a) for a in tree.args])
+        raise Unsupported(f"the number {ast.unparse(tree)} is computed in Python")
+
+    def _float(self, tree: ast.expr) -> Any:
+        if isinstance(tree, ast.Constant) and type(tree.value) in (float, int):
+            return ("const", float(tree.value))
+        if isinstance(tree, ast.Name):
+            constant = self.trace.constants.get(tree.id)
+            if type(constant) is float or (type(constant) is int and abs(constant) < 2**53):
+                return ("const", float(constant))
+            if constant is not None:
+                raise Unsupported(f"the number {tree.id} is computed in Python")
+            return ("name", tree.id)
+        if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
+            return ("neg", self._float(tree.operand))
+        if isinstance(tree, ast.BinOp) and type(tree.op) in _FLOAT_OPS:
+            return (_FLOAT_OPS[type(tree.op)], self._float(tree.left), self._float(tree.right))
+        raise Unsupported(f"the number {ast.unparse(tree)} is computed in Python")
+
+    def _numbers(self, runner: Any) -> list[tuple[types.DType, Any]]:
+        numbers: list[tuple[types.DType, Any]] = []
+        for feed in self.trace.feeds:
+            if feed.kind == "scalar":
+                assert feed.dtype is not None
+                tree = ast.parse(str(feed.where), mode="eval").body
+                if not isinstance(tree, ast.Name):
+                    raise Unsupported(f"the number {feed.where} is computed in Python")
+                numbers.append((feed.dtype, tree.id))
+        dtypes = [v.dtype for v in runner.program.numbers[len(numbers) :]]
+        for dtype, value in zip(dtypes, self.trace.executable.outline.constants, strict=True):
+            numbers.append((dtype, np.asarray(value, dtype.numpy).tobytes()))
+        for node in runner.program.fixed_numbers:
+            numbers.append((node.output.dtype, node.param("value").array.tobytes()))
+        return numbers
+
+    # Results ----------------------------------------------------------------------------------------------------------
+
+    def _outputs(self, spec: EntrySpec) -> None:
+        form = getattr(self.trace.finish, "form", None)
+        if form is None:
+            raise Unsupported("the result is put together in Python")
+        parts = form[1] if form[0] is tuple else [form]
+        spec.is_tuple = form[0] is tuple
+        feeds = [i for i, f in enumerate(self.trace.feeds) if f.kind != "scalar"]
+        for part in parts:
+            if part is None or part[0] not in ("array", "scalar", "argument"):
+                raise Unsupported("the result is put together in Python")
+            kind, position = part
+            if kind == "argument":
+                position = spec.arrays[feeds.index(position)]
+            spec.outputs.append((kind, position))
+
+
+def _shifted(item: Any, by: int) -> Any:
+    """Object words moved behind the dtype words."""
+    if isinstance(item, SameGlobal):
+        return SameGlobal(item.namespace + by, item.key + by, item.expected + by)
+    if isinstance(item, ObjectArg):
+        return ObjectArg(item.position, item.word + by)
+    return item
+
+
+def _bare(n: Dim) -> str:
+    if len(n.symbols) == 1 and n == dims.symbol(next(iter(n.symbols))):
+        return next(iter(n.symbols))
+    raise Unsupported("the size of an argument is an expression")
+
+
+_COMPARISONS = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}
+_OPPOSITE = {"eq": "ne", "ne": "eq", "lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
+_INTEGER_OPS: dict[type, Any] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Mod: lambda a, b: a % b,
+}
+_FLOAT_OPS: dict[type, str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
