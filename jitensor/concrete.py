@@ -433,12 +433,13 @@ class _Replayed:
             if isinstance(entry.operation, HostCall):
                 return i, ()
             args, kwargs = map_tensors(entry.args, now), map_tensors(entry.kwargs, now)
+            trace.location = entry.location
             try:
                 result = trace.call(entry.operation, args, kwargs)
             except ValueNeeded as need:
                 return i, self._wanted(trace, need.tensor, entry, here)
             except (ShapeError, DTypeError, IndexError) as error:
-                raise InvalidArgumentError(f"{self.name}: {error}") from None
+                raise InvalidArgumentError(f"{self.name}: {error}", location=entry.location) from None
             here.update(zip(map(id, tensors_in(entry.result)), tensors_in(result), strict=True))
         return len(self.log), ()
 

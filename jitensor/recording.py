@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError, TraceError, user_location
+from jitensor.errors import LOCATION_GAP, DTypeError, InvalidArgumentError, Location, ShapeError, TraceError, user_location
 from jitensor.ir.graph import CONSTANT, GraphBuilder, Node, Primitive, Value
 from jitensor.ir.types import BY_NUMPY, DType, TensorType
 from jitensor.runtime.signature import TensorSpec
@@ -46,6 +46,7 @@ class Entry(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any
+    location: Location | None = None  # kept where the call may fail later: sizes are unknown
 
 
 class HostCall(NamedTuple):
@@ -72,6 +73,7 @@ class Trace:
         self.captured: dict[int, Tensor] = {}  # eager tensors used, by id
         self.facts: dict[int, np.ndarray[Any, Any]] = {}  # elements known of values that no node makes
         self.source: dict[int, Tensor] = {}  # sample: the tensor that an input stands for
+        self.location: Location | None = None  # replay: the line of the logged call that runs now
         self.numbers: dict[tuple[Any, DType], Value] = {}
 
     # Values ------------------------------------------------------------------------------------------------------
@@ -258,8 +260,12 @@ class Trace:
             result = self._run(function, args, kwargs)
         finally:
             self.inside = False
-        self.log.append(Entry(function, args, kwargs, result))
+        self.log.append(Entry(function, args, kwargs, result, self.here() if self.replayed else None))
         return result
+
+    def here(self) -> Location | None:
+        """The user's line: of the call that is recorded, or that was."""
+        return user_location() if self.kind == "trace" else self.location
 
     def _run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.replayed and has_unknown_sizes((args, kwargs)):
@@ -522,8 +528,7 @@ def bind(primitive: Primitive, tensors: Sequence[Tensor], **params: Any) -> Any:
     if trace is None:
         return _bind_eagerly(primitive, tensors, params)
     values = [t._value if t._context is trace and t._value is not None else trace.value_of(t) for t in tensors]
-    location = user_location() if trace.kind == "trace" else None
-    outputs = trace.builder.add(primitive, values, params, location)
+    outputs = trace.builder.add(primitive, values, params, trace.here())
     made = [make_traced(trace, v, v.type.dtype, v.type.shape) for v in outputs]
     return made[0] if len(made) == 1 else tuple(made)
 
@@ -550,6 +555,13 @@ def _bind_eagerly(primitive: Primitive, tensors: Sequence[Tensor], params: dict[
         dtypes = [BY_NUMPY[np.asarray(r).dtype] for r in results]
     made = [make_eager(np.asarray(r, d.numpy), d) for r, d in zip(results, dtypes, strict=True)]
     return made[0] if len(made) == 1 else tuple(made)
+
+
+def located(message: str) -> str:
+    """A message for run time, with the user's line where a trace is recorded."""
+    trace = active.context
+    line = user_location() if trace is None else trace.here()
+    return message if line is None else f"{message}{LOCATION_GAP}{line}"
 
 
 def elements_of(tensor: Tensor) -> np.ndarray[Any, Any]:

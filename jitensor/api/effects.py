@@ -14,7 +14,7 @@ from jitensor.errors import InvalidArgumentError, user_location
 from jitensor.ir.graph import Primitive
 from jitensor.ir.types import as_dtype, bool_, string
 from jitensor.ops import TABLE
-from jitensor.recording import HostCall, bind, operation
+from jitensor.recording import HostCall, bind, located, operation
 from jitensor.runtime.signature import TensorSpec
 from jitensor.tensor import Tensor, active, make_eager
 
@@ -22,12 +22,12 @@ from jitensor.tensor import Tensor, active, make_eager
 
 
 def _check(op: str, holds: Tensor, shown: Sequence[Tensor], message: Any, summary: str) -> None:
-    """Records a check, or makes it now. One that is known to fail while tracing raises at once."""
-    text = f"{op}: {summary}" + (f" {message}" if message else "")
+    """Records a check, or makes it now."""
+    text = located(f"{op}: {summary}" + (f" {message}" if message else ""))
     bind(
         TABLE["check"],
         (holds, *shown),
-        message=text.replace("{", "{{").replace("}", "}}") + " ({0})" * bool(shown),
+        message=text.replace("{", "{{").replace("}", "}}").replace(": ", ": x is {0}; ", bool(shown)),
         error=InvalidArgumentError,
     )
 

@@ -13,7 +13,7 @@ from jitensor.api.slicing import checked_index
 from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
 from jitensor.ir.types import DType, as_dtype, bool_, int32, int64
 from jitensor.ops import TABLE
-from jitensor.recording import HostCall, array_constant, bind, operation
+from jitensor.recording import HostCall, array_constant, bind, located, operation
 from jitensor.runtime.signature import TensorSpec
 from jitensor.runtime.tensor_shape import TensorShape
 from jitensor.tensor import Tensor, active, make_eager
@@ -166,7 +166,7 @@ def _checked_positions(op: str, x: Tensor, index: Tensor) -> Tensor:
     bind(
         TABLE["check"],
         (fits, index),
-        message=f"{op}: indices {{0}} out of bounds of shape {sizes_of(x)}",
+        message=located(f"{op}: indices {{0}} out of bounds of shape {sizes_of(x)}"),
         error=InvalidArgumentError,
     )
     return index

@@ -10,7 +10,7 @@ import numpy as np
 from jitensor.api.convert import to_tensor
 from jitensor.errors import InvalidArgumentError, ShapeError
 from jitensor.ops import TABLE
-from jitensor.recording import bind, elements_of, operation
+from jitensor.recording import bind, elements_of, located, operation
 from jitensor.tensor import Tensor, make_eager
 
 
@@ -130,7 +130,7 @@ def checked_index(op: str, index: Tensor, size: int, negative: bool = True) -> T
     bind(
         TABLE["check"],
         (fits, index),
-        message=f"{op}: index {{0}} out of bounds: the size is {size}",
+        message=located(f"{op}: index {{0}} out of bounds: the size is {size}"),
         error=InvalidArgumentError,
     )
     if not negative:
