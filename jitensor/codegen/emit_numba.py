@@ -20,8 +20,8 @@ how source is compiled (runtime.njit). The kernel `b1[] = sum(b0 * b0)` becomes:
             ...
 
 `contract` is the kernel's; scalar functions are functions of their own, compiled without it, and a product of strict
-code that stands in the kernel itself is a `strict_mul`. So the results equal the LLVM writer's bit for bit, except where
-`contract` or the order of a float sum allows otherwise.
+code that stands in the kernel itself is a `strict_mul`. So the results equal the LLVM writer's bit for bit, except
+where `contract` or the order of a float sum allows otherwise.
 """
 
 from __future__ import annotations
@@ -56,13 +56,12 @@ from jitensor.scalar.program import INTEGERS, WIDTH
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
 DECORATOR = '@njit(error_model="numpy", fastmath={"contract"})'
 
+_IMPORTS = "from numba import njit\n"
 PRELUDE = (
-    scalar_numba.PRELUDE
+    scalar_numba.PRELUDE.replace(
+        _IMPORTS, f"{_IMPORTS}from numba.core import cgutils, types\nfrom numba.core.typing import signature\n"
+    )
     + '''
-
-from numba.core import cgutils, types
-from numba.core.typing import signature
-
 
 @intrinsic
 def at(typingctx, pointer, offset, dtype):
@@ -102,7 +101,7 @@ def strict_mul(a, b):
 
 
 def extreme(function):
-    """The larger or smaller of two floats, where nan and the sign of zero do not matter: a loop of it becomes vectors."""
+    """The larger or smaller of two floats, whatever nan and the signs of zeros give: a loop of it becomes vector code."""
 
     @intrinsic
     def codegen_of(typingctx, a, b):
@@ -124,7 +123,7 @@ smaller = extreme("minnum")
 
 # What a nest calls a value, and what Python may not: names that are taken, or that say too little.
 _STEM = {"end": "stop", "v": "u"}
-_RESERVED = ("buffers", "ints", "scalars", "begin", "end", "at", "min", "range", "larger", "smaller", "select", "math", "np")
+_RESERVED = ("buffers", "ints", "scalars", "begin", "end", "at", "min", "range", "larger", "smaller", "select", "np")
 _ACCUMULATE = {"sum": "add_any_order({}, {})", "max": "larger({}, {})", "min": "smaller({}, {})"}
 _INTEGER = {"add": "+", "sub": "-", "mul": "*"}
 _CONTRACTING = Dialect({**NJIT.forms, ("strict mul", "f"): "strict_mul({0}, {1})"}, NJIT.decorator)
