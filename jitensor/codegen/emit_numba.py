@@ -101,7 +101,7 @@ def strict_mul(a, b):
 
 
 def extreme(function):
-    """The larger or smaller of two floats, whatever nan and the signs of zeros give: a loop of it becomes vector code."""
+    """The larger or smaller of two floats, whatever nan and signs of zeros give: a loop of it becomes vector code."""
 
     @intrinsic
     def codegen_of(typingctx, a, b):

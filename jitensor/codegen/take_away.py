@@ -15,7 +15,7 @@ from jitensor.codegen.emit_numba import DECORATOR, PRELUDE, SCALAR_SLOT, emit_nu
 from jitensor.codegen.kernel import SCRATCH, STRIDED, Kernel
 from jitensor.codegen.schedule import schedule
 
-_HEAD = '''"""The kernel `{symbol}`, written by jitensor. Needs NumPy and Numba alone. `run`, at the end, takes NumPy arrays."""
+_HEAD = '''"""The kernel `{symbol}`, written by jitensor. Needs NumPy and Numba alone; `run` takes NumPy arrays."""
 
 import ctypes
 import functools
@@ -39,7 +39,7 @@ def compiled(kernel):
 
 
 def check(name, array, dtype, written, *accesses):
-    """Refuse memory that the kernel would misread or leave. An access is (offset, (extent, stride), ...), in elements."""
+    """Refuse memory that the kernel would misread or leave. An access, in elements: (offset, (extent, stride), ...)."""
     if array.dtype != dtype or not array.flags.c_contiguous:
         raise TypeError(f"{name}: an array of {array.dtype}; needed a contiguous one of {dtype}")
     if written and not array.flags.writeable:
@@ -61,7 +61,7 @@ def launch(kernel, arrays, ints, numbers, extent):
 
 
 def take_away(kernel: Kernel, symbol: str, ints: Sequence[int] = ()) -> str:
-    """The file. Its `run` takes buffers (contiguous arrays: the memory that the kernel walks), host numbers and integers.
+    """The file. Its `run` takes buffers (contiguous arrays: what the kernel walks), host numbers and integers.
 
     ints: one launch's integer arguments, which become `run`'s defaults.
     """
