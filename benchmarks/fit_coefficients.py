@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
     for title, g, degree, a, b, weight in (
         ("exp f64: (exp(r)-1-r)/r^2", exp_tail, 9, low, high, lambda r: w(r) ** 2 * mp.exp(-r)),
-        ("exp f32", exp_tail, 4, low, high, lambda r: w(r) ** 2 * mp.exp(-r)),
+        ("exp f32", exp_tail, 5, low, high, lambda r: w(r) ** 2 * mp.exp(-r)),
         ("expm1 f64", exp_tail, 10, -L, L, w),
         ("expm1 f32", exp_tail, 5, -L, L, w),
         ("exp2 f64: (2^r-1-r ln2)/r^2", exp2_tail, 9, -0.5, 0.5, lambda r: w(r) ** 2),

@@ -32,7 +32,7 @@ def _at_infinity(z: ComplexValue, result: ComplexValue, limit: ComplexValue) -> 
 def _direction(z: ComplexValue) -> tuple[ScalarValue, ScalarValue]:
     """(x, y) that points where an infinite z does: an infinite part becomes a signed 1, a finite one a signed 0."""
     one = z.program.constant(1.0, z.re.type)
-    return tuple(copysign(select(isinf(part), one, 0.0), part) for part in (z.re, z.im))  # type: ignore[return-value]
+    return tuple(copysign(select(isinf(part), one, 0.0), part) for part in (z.re, z.im))
 
 
 @strict
