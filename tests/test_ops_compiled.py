@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from table import elementwise_entries, operands, signatures, worst
 
+from jitensor import settings
 from jitensor.ir import dims, types
 from jitensor.ir.graph import Graph, GraphBuilder, Primitive
 from jitensor.ir.interpret import interpret
@@ -18,6 +19,7 @@ from jitensor.ops import TABLE
 from jitensor.pipeline import Executable, build
 
 Signature = tuple[DType, ...]
+Group = tuple[Signature, tuple[Primitive, ...]]
 ENTRIES_PER_GRAPH = 12
 
 
@@ -26,7 +28,7 @@ def _chunks(entries: list[Primitive]) -> list[tuple[Primitive, ...]]:
 
 
 @functools.cache
-def _groups() -> list[tuple[Signature, tuple[Primitive, ...]]]:
+def _groups() -> list[Group]:
     found: dict[Signature, list[Primitive]] = {}
     for entry in elementwise_entries(TABLE):
         for dtypes in signatures(entry):
@@ -58,13 +60,23 @@ def _fault(
     return "" if distance <= tolerance else f"{entry.name}: {distance} ULP (allowed {tolerance}) {where}"
 
 
-def _name(group: tuple[Signature, tuple[Primitive, ...]]) -> str:
+def _name(group: Group) -> str:
     return "-".join(t.short for t in group[0]) + "-" + group[1][0].name
 
 
 @pytest.mark.parametrize("group", _groups(), ids=_name)
-def test_elementwise(group: tuple[Signature, tuple[Primitive, ...]]) -> None:
-    dtypes, entries = group
+def test_elementwise(group: Group) -> None:
+    _test_group(*group)
+
+
+@pytest.mark.parametrize("group", [g for g in _groups() if [t.short for t in g[0]] in (["i16"], ["f32"])], ids=_name)
+def test_elementwise_by_njit(group: Group) -> None:
+    """A sample: the @njit writer takes seconds a kernel. JITENSOR_BACKEND=njit runs all of them through it."""
+    with settings.override(backend="njit"):
+        _test_group(*group)
+
+
+def _test_group(dtypes: Signature, entries: tuple[Primitive, ...]) -> None:
     executable = build(_graph(dtypes, entries))
     faults = set()
     for drawn in {entry.samples: operands(entry, dtypes, special=False) for entry in entries}.values():
