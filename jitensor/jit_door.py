@@ -91,27 +91,32 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             for trace in traces:
                 bound = trace.bind(leaves)
                 if bound is not None and (not trace.held or _alive(trace, leaves)):
-                    return self._run(trace, bound, values, key)
+                    return self._run(trace, bound, values, key, leaves)
         trace, bound = self._trace(key, leaves, values)
-        return self._run(trace, bound, values, key)
+        return self._run(trace, bound, values, key, leaves)
 
-    def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key) -> Any:
+    def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key, leaves: Sequence[Any]) -> Any:
         arguments, sizes, extras = bound
         trace.calls += 1
         if trace.calls == CALLS_BEFORE_NATIVE:
-            self._install(trace, key, values)
-        if trace.written:
-            return self._run_writing(trace, bound, values)
+            self._install(trace, key, values, arguments, sizes)
+        if trace.written and len(trace.arrays) > 1 and trace.overlapping(arguments):
+            # Arguments that overlap, one of them written: the undecorated function has NumPy's meaning for them.
+            if events.wanted("run"):
+                events.emit("run.overlap", function=self.__name__)
+            return self._undecorated(values)
         outs = trace.executable(arguments, sizes)
+        if trace.foreign:
+            arguments = _give_back(trace, arguments, leaves)
         return trace.finish(outs, arguments, sizes, extras)
 
-    def _install(self, trace: Trace, key: Key, values: Sequence[Any]) -> None:
+    def _install(self, trace: Trace, key: Key, values: Sequence[Any], arguments: Any, sizes: Any) -> None:
         """Puts a native entry for this trace in front of the Python path, where one can be had."""
         if not entry.is_used() or not self._simple or settings.active().backend != "llvm":
             return
         with self._lock:
             try:
-                made = jit_entry.make(trace, key, values)
+                made = jit_entry.make(trace, key, values, arguments, sizes)
             except jit_entry.Unsupported as reason:
                 trace.only_python = str(reason)
                 return
@@ -119,16 +124,6 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
                 self._native = entry.NativeEntry(self.__name__, self._slow)
                 self.__setstate__((self._native.callable, (), {}, self.__dict__))  # a partial's way to change its function
             self._native.install(made)
-
-    def _run_writing(self, trace: Trace, bound: Any, values: Sequence[Any]) -> Any:
-        """Arguments are written: overlapping ones go to the undecorated function, which has NumPy's meaning for them;
-        those whose memory kernels cannot take are copied and copied back."""
-        arguments, sizes, extras = bound
-        if len(trace.arrays) > 1 and trace.overlapping(arguments):
-            events.emit("run.overlap", function=self.__name__) if events.wanted("run") else None
-            return self._undecorated(values)
-        outs = trace.executable(arguments, sizes)
-        return trace.finish(outs, arguments, sizes, extras)
 
     def _undecorated(self, values: Sequence[Any]) -> Any:
         args, kwargs = self._call_form(values)
@@ -291,6 +286,17 @@ def _with_aliases(key: Key, leaves: list[Any]) -> Key:
         return key
     first = {identity: i for i, identity in reversed(list(enumerate(identities)))}
     return (*key, ("aliases", *[first[i] for i in identities]))
+
+
+def _give_back(trace: Trace, arguments: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+    """The arguments with the caller's arrays of foreign byte order in place of their copies, writes carried over."""
+    result = list(arguments)
+    for position, name in trace.foreign:
+        original = leaves[int(name[1:])]
+        if position in trace.written:
+            original[...] = arguments[position]
+        result[position] = original
+    return result
 
 
 def _without_aliases(key: Key) -> Key:

@@ -230,8 +230,9 @@ class TraceContext:
     def array_input(self, kind: str, where: Any, array: np.ndarray[Any, Any]) -> Value:
         """The graph input for an array argument: sizes 0 and 1 are fixed, the others are symbols."""
         shape = tuple([n if n < 2 else self.size_symbol(n, 2) for n in array.shape])
-        value = self.builder.input(TensorType(BY_NUMPY[array.dtype], shape))
-        self.feeds.append(Feed(kind, where, value.dtype))
+        value = self.builder.input(TensorType(BY_NUMPY[array.dtype.newbyteorder("=")], shape))
+        foreign = not array.dtype.isnative
+        self.feeds.append(Feed("foreign" if foreign else kind, where, value.dtype))
         return value
 
     def require(self, what: str, made: Location | None) -> None:

@@ -529,7 +529,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Any:
         return reshape(_rolled(ravel(x), [shift], [0]), x.shape)
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     shifts = shift if isinstance(shift, (tuple, list)) else (shift,)
-    pairs = np.broadcast(np.arange(len(axes)), np.arange(len(shifts)))
+    pairs = list(np.broadcast(np.arange(len(axes)), np.arange(len(shifts))))
     return _rolled(x, [shifts[j] for _, j in pairs], [normalise_axis(axes[i], len(x.dims)) for i, _ in pairs])
 
 

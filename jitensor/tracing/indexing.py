@@ -15,6 +15,7 @@ from jitensor.errors import TraceError, user_location
 from jitensor.ir.dims import Dim
 from jitensor.ops import TABLE
 from jitensor.tracing.arrays import (
+    Layout,
     Tracer,
     any_traced,
     as_tracer,
@@ -58,12 +59,12 @@ def getitem(x: Tracer, key: Any) -> Any:
 
 def setitem(x: Tracer, key: Any, value: Any) -> None:
     """x[key] = value, through the view or by a mask."""
+    if x.scalar:
+        raise TypeError(f"'numpy.{x.dtype.name}' object does not support item assignment")
     items = normalise(x, key)
     if any(is_advanced(i) for i in items):
         advanced_set(x, items, value)
         return
-    if x.scalar:
-        raise TypeError(f"'numpy.{x.dtype.name}' object does not support item assignment")
     target = view_of(x, basic_region(x, items))
     if isinstance(value, Tracer) and value.cell is target.cell and value.chain == target.chain and not value.scalar:
         return  # `x[a:b] += y` assigns the view to its own place
@@ -244,10 +245,24 @@ def advanced_get(x: Tracer, items: list[Any]) -> Any:
     x, rest = _cut(x, items)
     axes = tuple([d for d, i in enumerate(rest) if is_advanced(i)])
     if len(axes) == 1:
-        return take(x, rest[axes[0]], axes[0])
-    indices = [_index_array(x, rest[d], d) for d in axes]
-    value = x.context.emit(TABLE["index_get"], x.value(), *[i.value() for i in indices], axes=axes)
-    return fresh(x.context, value, scalar=not value.shape)
+        result = take(x, rest[axes[0]], axes[0])
+    else:
+        indices = [_index_array(x, rest[d], d) for d in axes]
+        value = x.context.emit(TABLE["index_get"], x.value(), *[i.value() for i in indices], axes=axes)
+        result = fresh(x.context, value, scalar=not value.shape)
+    result.layout = _picked_layout(result, len(x.dims) - len(axes), axes)
+    return result
+
+
+def _picked_layout(result: Tracer, kept: int, axes: tuple[int, ...]) -> Layout:
+    """NumPy lays the picked dimensions out slowest, wherever they stand in the result."""
+    first = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
+    rank = len(result.dims)
+    picked = range(first, first + rank - kept)
+    order = [*picked, *[d for d in range(rank) if d not in picked]]
+    if order == list(range(rank)):
+        return None
+    return tuple([rank - order.index(d) for d in range(rank)])
 
 
 def _cut(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Any]]:

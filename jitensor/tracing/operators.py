@@ -80,7 +80,9 @@ def _rpower(self: Tracer, other: Any) -> Any:
 def _ipower(self: Tracer, other: Any) -> Any:
     if self.scalar:
         return NotImplemented
-    ufuncs.assign_checked(np.power, self, functions.power(self, other))
+    result = functions.power(self, other)
+    reductions.resolve_out(result, self)
+    ufuncs.assign(self, result)
     return self
 
 
@@ -128,13 +130,20 @@ def _array(self: Tracer, dtype: Any = None, copy: Any = None) -> Any:
     return np.asarray(concrete(self, "a function that is not traced (it asked for a real array)"), dtype)
 
 
+def _round(self: Tracer, digits: Any = None) -> Any:
+    if not self.scalar:
+        raise TypeError("type numpy.ndarray doesn't define __round__ method")
+    rounded = functions.round_(self, 0 if digits is None else digits)
+    return to_python(rounded, int) if digits is None else ufuncs.as_weak(rounded) if self.weak else rounded
+
+
 _METHODS = {
     **{"__pow__": _power, "__rpow__": _rpower, "__ipow__": _ipower, "__neg__": lambda self: call(np.negative, self)},
     **{"__pos__": lambda self: call(np.positive, self), "__abs__": lambda self: call(np.absolute, self)},
     **{"__invert__": _invert, "__getitem__": getitem, "__setitem__": setitem, "__iter__": _iter, "__bool__": _bool},
     **{"__contains__": _contains, "__index__": _index, "__float__": _float, "__int__": _int, "__complex__": _complex},
     "__array__": _array,
-    "__round__": lambda self, digits=0: functions.round_(self, digits or 0),
+    "__round__": _round,
     "__trunc__": lambda self: to_python(call(np.trunc, self), int),
     "__floor__": lambda self: to_python(call(np.floor, self), int),
     "__ceil__": lambda self: to_python(call(np.ceil, self), int),
@@ -238,6 +247,14 @@ _METHODS.update(
 )
 for _name, _function in _METHODS.items():
     setattr(Tracer, _name, _function)
+
+
+def _missing(self: Tracer, name: str) -> Any:
+    kind = f"numpy.{self.dtype.name}" if self.scalar else "numpy.ndarray"
+    raise AttributeError(f"'{self.weak.__name__ if self.weak else kind}' object has no attribute '{name}'")
+
+
+setattr(Tracer, "__getattr__", _missing)  # noqa: B010
 
 
 def _set_shape(self: Tracer, shape: Any) -> None:

@@ -78,6 +78,7 @@ class Trace:
         position = {v.id: i for i, v in enumerate(graph.inputs)}
         self.written = tuple([position[v.id] for v, _ in graph.updates])
         self.arrays = tuple([i for i, v in enumerate(graph.inputs) if v.id not in graph.scalars])
+        self.foreign = tuple([(i, f.where) for i, f in enumerate(context.feeds) if f.kind == "foreign"])
         self.executable = pipeline.build(graph)
 
     @property
@@ -165,7 +166,7 @@ class Tracing:
                 self.context.guard(f"{name} is {self.arguments[id(known)][1]}", "one array under two names")
             return known
         _, dtype, _, flags, layout = key
-        supported(dtype)
+        dtype = supported(dtype.newbyteorder("=")).numpy
         before = set(self.context.hints)
         graph_value = self.context.array_input("leaf", name, value)
         sizes = [symbol.source() if isinstance(symbol, Dim) else "_" for symbol in graph_value.shape]
@@ -243,7 +244,7 @@ class Tracing:
         if back is not None:
             return lambda outs, arguments, sizes, extras: np.ascontiguousarray(outs[position]).transpose(back)
         producer = self.context.builder.producer.get(value.id)
-        if producer is not None and producer.primitive.family == "movement":  # may come back in another memory order
+        if producer is None or producer.primitive.family == "movement":  # may come back in another memory order
             return lambda outs, arguments, sizes, extras: np.ascontiguousarray(outs[position])
         return _formed(("array", position), lambda outs, arguments, sizes, extras: outs[position])
 
@@ -322,11 +323,19 @@ def _step_lines(step: Any, scope: dict[str, Any]) -> list[str]:
 
 
 def _feed_source(feed: Any, scope: dict[str, Any]) -> str:
+    if feed.kind == "foreign":
+        scope["native_of"] = _native
+        return f"native_of({feed.where})"
     if feed.kind != "scalar":
         return str(feed.where)
     name = feed.dtype.name
     scope[f"to_{name}"] = _narrow_float(feed.dtype.numpy.type) if name in ("float32", "float16") else feed.dtype.numpy.type
     return f"to_{name}({feed.where})"
+
+
+def _native(array: Any) -> Any:
+    """The array in this machine's byte order; a copy."""
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _narrow_float(convert: Any) -> Callable[[Any], Any]:

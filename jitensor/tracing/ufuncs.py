@@ -86,7 +86,7 @@ def call(
     loop = resolve(ufunc, kinds, dtype, casting, None)
     if outs is not None:
         resolve(ufunc, kinds, dtype, casting, outs[0].dtype)  # may NumPy write there?
-    shape = joint_shape([x for x in operands if isinstance(x, Tracer)], outs)
+    shape = joint_shape(operands, outs)
     results = record(context, ufunc, operands, loop)
     arrays = [x for x in operands if isinstance(x, Tracer)]
     layout = joint_layout(arrays, shape, order)
@@ -119,15 +119,16 @@ def _outs(context: TraceContext, ufunc: np.ufunc, out: Any) -> list[Tracer] | No
     return [o if isinstance(o, Tracer) else adopt(context, o) for o in outs]
 
 
-def joint_shape(arrays: Sequence[Tracer], outs: Sequence[Tracer] | None = None) -> Shape:
-    """The broadcast shape. Raises ShapeError with NumPy's text."""
+def joint_shape(operands: Sequence[Any], outs: Sequence[Tracer] | None = None) -> Shape:
+    """The broadcast shape of tracers (and Python numbers). Raises ShapeError with NumPy's text."""
+    arrays = [x for x in operands if isinstance(x, Tracer)]
     try:
         shape = broadcast_shapes("ufunc", [a.dims for a in arrays]) if arrays else ()
         if outs is not None and broadcast_shapes("ufunc", [outs[0].dims, shape]) != outs[0].dims:
             _same_sizes(outs[0], shape)
         return shape
     except ShapeError:
-        texts = " ".join(hint_shape(a) for a in (*arrays, *(outs or ())))
+        texts = " ".join(hint_shape(a) if isinstance(a, Tracer) else "()" for a in (*operands, *(outs or ())))
         raise ShapeError(
             f"operands could not be broadcast together with shapes {texts} ", location=user_location()
         ) from None
