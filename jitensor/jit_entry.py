@@ -7,7 +7,7 @@ the reason and the Python path goes on serving. Must not know how entries are wr
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,14 +37,16 @@ from jitensor.tracing.trace import Trace
 _ALIGNED, _C = 0x100, 0x1
 
 
-def make(trace: Trace, key: Key, values: Sequence[Any]) -> entry.Specialisation:
-    """The compiled entry for calls that this trace serves, with positional arguments like `values`. Raises Unsupported."""
+def make(
+    trace: Trace, key: Key, values: Sequence[Any], arguments: Sequence[Any], sizes: Mapping[str, int]
+) -> entry.Specialisation:
+    """The compiled entry for calls that this trace serves, with positional arguments like `values`, which the trace bound
+    to `arguments` and `sizes`. Raises Unsupported."""
     maker = _Maker(trace, key, values)
-    spec = maker.spec()
+    spec = maker.spec(arguments, sizes)
     symbol = "entry"
     text = emit_entry(spec, symbol, entry.offsets())
-    runner = trace.executable.runner(("C",) * len(spec.arrays))
-    launches = [k for k in runner.kernels if k is not None]
+    launches = maker.kernels
     words = [k.address for k in launches] + [id(d.numpy) for d in dtype_words(spec)] + [o if isinstance(o, Address) else id(o) for o in maker.objects]
     keep = (launches, maker.objects, [d.numpy for d in dtype_words(spec)], trace)
     return entry.Specialisation(uncounted_code(text, symbol), words, keep)
@@ -62,7 +64,7 @@ class _Maker:
         self.objects: list[Any] = []  # what the context's last words point to
         self.scope: dict[str, int | Dim] = {}
 
-    def spec(self) -> EntrySpec:
+    def spec(self, bound_arguments: Sequence[Any], sizes: Mapping[str, int]) -> EntrySpec:
         trace = self.trace
         if self.key and self.key[-1][0] == "aliases":
             raise Unsupported("an array is passed twice")
@@ -71,6 +73,8 @@ class _Maker:
         runner = trace.executable.runner(("C",) * sum(f.kind != "scalar" for f in trace.feeds))
         program = runner.program
         arguments, arrays = self._arguments()
+        launches = trace.executable.launches(bound_arguments, sizes)
+        self.kernels = [s.kernel for s in launches]
         spec = EntrySpec(
             arguments=arguments,
             guards=[],
@@ -79,6 +83,7 @@ class _Maker:
             numbers=self._numbers(runner),
             arrays=arrays,
             program=program,
+            variants=[s.variant for s in launches],
             outputs=[],
             is_tuple=False,
         )

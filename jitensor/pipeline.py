@@ -93,6 +93,15 @@ class Executable:
             target[...] = copied
         return results
 
+    def launches(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[Any]:
+        """The bound kernel launches of a call with C-contiguous arguments; empty where the program has other steps too."""
+        runner = self.runner(("C",) * sum(not s for s in self._is_scalar))
+        actual = self._static
+        if actual is None:
+            actual = tuple([evaluate(n, sizes) for n in self.outline.sizes])
+        steps = runner.bind(actual).steps
+        return [s for s in steps if hasattr(s, "variant")] if all(hasattr(s, "variant") for s in steps) else []
+
     def runner(self, layouts: tuple[Any, ...]) -> ProgramRunner:
         """The program for arguments that lie in memory as `layouts` say, made and compiled if need be."""
         backend = settings.active().backend

@@ -14,7 +14,7 @@ import dataclasses
 import struct
 from typing import Any
 
-from jitensor.codegen.kernel import SCRATCH
+from jitensor.codegen.kernel import SCRATCH, Kernel
 from jitensor.codegen.program import Launch, Program
 from jitensor.ir.dims import Dim
 from jitensor.ir.types import DType
@@ -94,6 +94,10 @@ class Guard:
     b: int | Dim
 
 
+# A launch's kernel, the positions of the integer arguments it takes, and the (position, value) pairs it holds for.
+Variant = tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]
+
+
 @dataclasses.dataclass(slots=True)
 class EntrySpec:
     """numbers: for each host number of the program (dtype, source), the source a Python constant or the name of a
@@ -107,6 +111,7 @@ class EntrySpec:
     numbers: list[tuple[DType, Any]]
     arrays: list[int]  # argument position of each of the program's array inputs
     program: Program
+    variants: list[Variant]
     outputs: list[tuple[str, int]]
     is_tuple: bool
     words: int = 0
@@ -376,8 +381,12 @@ class _Writer:
     def launch_arguments(self, k: int, step: Launch) -> tuple[str, list[str]]:
         """The integer arguments of a launch on the stack."""
         values = [self.integer(n, self.sizes) for n in step.binding.ints]
-        if step.long_rows is not None:
-            self.require(self.compare("le", values[len(step.kernel.reduced) - 1], str(SCRATCH)))
+        kernel, kept, pairs = self.spec.variants[k]
+        for position, value in pairs:
+            self.require(self.compare("eq", values[position], str(value)))
+        if kernel.scratch and kernel.parallel and any(kernel.reduced):
+            self.require(self.compare("le", values[len(kernel.reduced) - 1], str(SCRATCH)))
+        values = [values[p] for p in kept]
         array = self.set("ints", f"alloca [{max(len(values), 1)} x i64]")
         for i, value in enumerate(values):
             place = self.set("p", f"getelementptr i64, ptr {array}, i64 {i}")

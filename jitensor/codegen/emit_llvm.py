@@ -26,7 +26,7 @@ from jitensor.codegen.nest import (
     Variable,
 )
 from jitensor.codegen.scalar_llvm import LLVM_TYPE, declarations, literal, write_instructions
-from jitensor.scalar.program import WIDTH
+from jitensor.scalar.program import FLOATS, WIDTH
 
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
 _ACCUMULATE = {"sum": "fadd reassoc", "add": "add", "or": "or", "and": "and"}
@@ -73,7 +73,7 @@ class _Writer:
 
     def metadata(self) -> list[str]:
         """One alias scope per written buffer; the list each access names says what it cannot overlap."""
-        lines = ["!0 = !{}", '!1 = distinct !{!1, !"buffers"}']
+        lines = ["!3 = distinct !{!3, !4}", '!4 = !{!"llvm.loop.unroll.full"}', "!0 = !{}", '!1 = distinct !{!1, !"buffers"}']
         written = [i for i, (_, w) in enumerate(self.nest.buffers) if w]
         for i in written:
             lines.append(f'!{10 + i * 3} = distinct !{{!{10 + i * 3}, !1, !"b{i}"}}')
@@ -189,7 +189,8 @@ class _Writer:
             self.declared.add(f"declare {t} @{function}({t}, {t})")
             self.emit(f"{new} = call nnan nsz {t} @{function}({t} {old}, {t} {self.value(s.value)})")
         else:
-            self.emit(f"{new} = {_ACCUMULATE[s.op]} {t} {old}, {self.value(s.value)}")
+            op = "fadd" if s.op == "add" and s.type in FLOATS else _ACCUMULATE[s.op]
+            self.emit(f"{new} = {op} {t} {old}, {self.value(s.value)}")
         self.emit(f"store {t} {new}, ptr %{s.variable}")
 
     def StackArray(self, s: StackArray) -> None:
@@ -222,7 +223,8 @@ class _Writer:
         self.emit(f"br label %latch{n}")
         self.lines.append(f"latch{n}:")
         self.emit(f"{variable}.next = add i64 {variable}, {s.step}")
-        self.emit(f"br label %head{n}")
+        unroll = ", !llvm.loop !3" if isinstance(s.start, int) and isinstance(s.stop, int) else ""
+        self.emit(f"br label %head{n}{unroll}")
         self.lines.append(f"exit{n}:")
         self.label = f"exit{n}"
         if shadowed is not None:

@@ -4,7 +4,7 @@ One walk over the nodes. A value is an *expression* while it lives only inside a
 memory. Each node joins the groups of its operands where the rules below allow it; otherwise operands go to memory first.
 
   F1 an elementwise node joins its operands' groups when their loops can be matched dimension by dimension;
-  F2 no join may put a group both before and after another (checked on ancestor bits);
+  F2 no join may put a group both before and after another (followed along what each group waits for);
   F3 a reduction joins the group of its operand when that group reduces over the same loops or over none yet;
   F4 a reduced value flows back into its group when the node's other dimensions match the reduced loops (softmax, var);
   F5 views are index arithmetic on what is in memory, and a permutation of loops on what is not;
@@ -42,53 +42,44 @@ class _Fuser:
         self.expressions: dict[int, Expression] = {}
         self.groups: list[Group] = []
         self.steps: list[Step] = []
+        self.owner: dict[int, Group | Step] = {}  # bit -> what has run once the bit is done
         self.producer: dict[int, Node] = {}
         self.bit: dict[int, int] = {}  # value id -> its node's bit
-        self.ancestors: dict[int, int] = {}  # bit -> bits
-        self.descendants: dict[int, int] = {}
-        self.uses: dict[int, list[int]] = {}  # value id -> positions of nodes that read it
-        self.next_bit = 0
+        self.uses: dict[int, list[int]] = {}  # value id -> positions of what reads it: nodes, then outputs, then updates
         self.buffers: list[Buffer] = []
         self.needs: dict[Group, int] = {}
         self._relate()
 
     def _relate(self) -> None:
-        masks: list[int] = []
+        """Who makes a value and who reads it. An output and an update read too, at positions after the last node."""
         for position, node in enumerate(self.graph.nodes):
-            bit = 1 << position
-            above = 0
             for v in node.inputs:
-                producer = self.bit.get(v.id, 0)
-                above |= producer | self.ancestors.get(producer, 0)
                 self.uses.setdefault(v.id, []).append(position)
-            self.ancestors[bit] = above
-            masks.append(bit)
             for v in node.outputs:
                 self.producer[v.id] = node
-                self.bit[v.id] = bit
-        below = dict.fromkeys(masks, 0)
-        for position in range(len(masks) - 1, -1, -1):
-            bit = masks[position]
-            for v in self.graph.nodes[position].inputs:
-                producer = self.bit.get(v.id, 0)
-                if producer:
-                    below[producer] |= bit | below[bit]
-        self.descendants = below
-        self.next_bit = len(masks)
+                self.bit[v.id] = 1 << position
+        self.next_bit = len(self.graph.nodes)
         self.outputs = {v.id for v in self.graph.outputs}
+        for v in (*self.graph.outputs, *[new for _, new in self.graph.updates]):
+            self.uses.setdefault(v.id, []).append(self.next_bit)
+            self.next_bit += 1
+        self.chains = self._update_chains()
 
     def run(self) -> Plan:
         for value in self.graph.inputs:
             if value.id in self.graph.scalars:
                 self.expressions[value.id] = Expression(None, value, ())
-        updates = self._update_chains()
         for position, node in enumerate(self.graph.nodes):
             self.position = position
             getattr(self, "_" + _PLACED.get(node.primitive.family, "call"))(node)
-        outputs = [self._output(v) for v in self.graph.outputs]
-        self.position = len(self.graph.nodes)
-        for target, new in self.graph.updates:
-            self._store_update(target, new, updates)
+        count = len(self.graph.nodes)
+        kept: dict[int, View] = {}
+        for k, v in enumerate(self.graph.outputs):
+            if v.id not in kept:
+                kept[v.id] = self._output(v, 1 << count + k)
+        outputs = [kept[v.id] for v in self.graph.outputs]
+        self.position = self.next_bit
+        self._store_updates()
         self._merge_alike()
         live = [g for g in self.groups if g.parent is None and g.writes]
         steps = [Step(g.mask, self.needs.get(g, 0) | g.waits_for, group=g) for g in live] + self.steps
@@ -96,28 +87,52 @@ class _Fuser:
 
     # Bits -------------------------------------------------------------------------------------------------------------
 
-    def _all(self, relation: dict[int, int], mask: int) -> int:
-        found = 0
-        while mask:
-            low = mask & -mask
-            found |= relation.get(low, 0)
-            mask ^= low
-        return found
-
     def _fresh_bit(self) -> int:
         bit = 1 << self.next_bit
         self.next_bit += 1
         return bit
 
-    def _can_join(self, group: Group, node_bit: int) -> bool:
-        """F2: nothing outside the group lies on a path from it to the node."""
-        if group.waits_for:
-            return False  # it writes over an old value: its place in time is fixed
-        between = self._below(group) & self.ancestors[node_bit]
-        return not between & ~group.mask
+    def _reaches(self, bits: int, target: Group) -> bool:
+        """Does one of the steps that `bits` stand for run in `target`, or wait for it?"""
+        if not bits:
+            return False
+        seen: set[int] = set()
+        stack = [bits]
+        while stack:
+            mask = stack.pop()
+            while mask:
+                low = mask & -mask
+                owner = self.owner.get(low)
+                if owner is None:
+                    mask ^= low
+                    continue
+                if isinstance(owner, Group):
+                    owner = owner.find()
+                    if owner is target:
+                        return True
+                    mask &= ~(owner.mask | low)
+                    waits = self.needs[owner] | owner.waits_for
+                else:
+                    mask &= ~(owner.mask | low)
+                    waits = owner.needs
+                if waits and id(owner) not in seen:
+                    seen.add(id(owner))
+                    stack.append(waits)
+        return False
 
-    def _below(self, group: Group) -> int:
-        return self._all(self.descendants, group.mask)
+    def _is_before(self, operands: Sequence[Value], group: Group) -> bool:
+        """F2: can all operands that come from elsewhere be in memory before the group runs?"""
+        if group.closed:
+            return False
+        for v in operands:
+            expression = self.expressions.get(v.id)
+            if expression is not None:
+                theirs = expression.group.find() if expression.group is not None else group
+                if theirs is not group and self._reaches(self.bit[expression.source.id], group):
+                    return False
+            elif self._reaches(self.view_needs.get(v.id, 0), group):
+                return False
+        return True
 
     # Memory -----------------------------------------------------------------------------------------------------------
 
@@ -128,32 +143,34 @@ class _Fuser:
 
     def _view(self, value: Value) -> View:
         """The value in memory; puts it there if it is not."""
-        view = self.views.get(value.id)
-        if view is not None:
-            return view
-        node = self.producer.get(value.id)
-        if node is not None and node.primitive.family in ("movement", "reshape"):
-            inner = node.inputs[0]
-            base = self._view(inner)
-            if node.primitive.family == "movement":
-                view = moved(base, node.primitive.lower, value.shape, dict(node.params))
+        chain = []
+        while value.id not in self.views:
+            chain.append(value)
+            node = self.producer.get(value.id)
+            if node is None or node.primitive.family not in ("movement", "reshape"):
+                break
+            value = node.inputs[0]
+        for value in reversed(chain):
+            node = self.producer.get(value.id)
+            if node is not None and node.primitive.family in ("movement", "reshape"):
+                base, needs = self.views[node.inputs[0].id], self.view_needs[node.inputs[0].id]
+                if node.primitive.family == "movement":
+                    view = moved(base, node.primitive.lower, value.shape, dict(node.params))
+                else:
+                    view, needs = self._reshaped(node, base, needs)
             else:
-                view = self._reshaped(inner, base, value.shape)
-            needs = self.view_needs[inner.id]
-        else:
-            view, needs = self._materialise(self.expressions[value.id], value)
-        self.views[value.id] = view
-        self.view_needs[value.id] = needs
-        return view
+                view, needs = self._materialise(self.expressions[value.id], value)
+            self.views[value.id], self.view_needs[value.id] = view, needs
+        return view if chain else self.views[value.id]
 
-    def _reshaped(self, inner: Value, base: View, shape: Shape) -> View:
+    def _reshaped(self, node: Node, base: View, needs: int) -> tuple[View, int]:
+        shape = node.output.shape
         view = reshaped(base, shape)
         if view is None:
-            copied, bit = self._copy(Read(base, ()), base.shape, inner.dtype, self.view_needs[inner.id])
-            self.views[inner.id], self.view_needs[inner.id] = copied, bit
+            copied, needs = self._copy(Read(base, ()), base.shape, node.output.dtype, needs, bit=self.bit[node.output.id])
             view = reshaped(copied, shape)
             assert view is not None
-        return view
+        return view, needs
 
     def _materialise(self, expression: Expression, value: Value) -> tuple[View, int]:
         """Makes the group of the expression store it. Dimensions that it does not vary along are stored once."""
@@ -162,8 +179,8 @@ class _Fuser:
         view = whole(buffer)
         group = expression.group
         if group is None:
-            group = self._new_group([], self._fresh_bit())
-            bit = group.mask
+            bit = self._fresh_bit()
+            group = self._new_group([], bit)
         else:
             group = group.find()
             bit = self.bit[expression.source.id]
@@ -175,22 +192,29 @@ class _Fuser:
         group = Group(axes, mask)
         self.groups.append(group)
         self.needs[group] = 0
+        if mask:
+            self.owner[mask] = group
         return group
 
-    def _copy(self, read: Read, shape: Shape, dtype: Any, needs: int, into: View | None = None) -> tuple[View, int]:
-        """A group that only copies memory."""
+    def _join_group(self, group: Group, bit: int) -> None:
+        group.mask |= bit
+        self.owner[bit] = group
+
+    def _copy(
+        self, read: Read, shape: Shape, dtype: Any, needs: int, into: View | None = None, bit: int = 0
+    ) -> tuple[View, int]:
+        """A group that only copies memory; `bit` is its own if given."""
         axes: Axes = tuple(None if n == 1 else Axis(n) for n in shape)
         target = whole(self._buffer(dtype, shape)) if into is None else into
-        group = self._new_group([a for a in axes if a is not None], self._fresh_bit())
+        group = self._new_group([a for a in axes if a is not None], bit or self._fresh_bit())
         group.writes.append(Write(Read(read.view, axes), target, axes))
         self.needs[group] |= needs
         return target, group.mask
 
-    def _output(self, value: Value) -> View:
+    def _output(self, value: Value, bit: int) -> View:
         view = self._view(value)
         if view.buffer.kind == "input" or any(s == 0 and n != 1 for n, s in zip(view.shape, view.strides, strict=True)):
-            view, bit = self._copy(Read(view, ()), value.shape, value.dtype, self.view_needs[value.id])
-            self.views[value.id], self.view_needs[value.id] = view, bit
+            view, _ = self._copy(Read(view, ()), value.shape, value.dtype, self.view_needs[value.id], bit=bit)
         view.buffer.kind = "output"
         return view
 
@@ -199,7 +223,7 @@ class _Fuser:
     def _elementwise(self, node: Node) -> None:
         value = node.output
         bit = self.bit[value.id]
-        group, dims = self._gather(node, bit)
+        group, dims = self._gather(node)
         reads: list[int | Read] = []
         for v in node.inputs:
             expression = self.expressions.get(v.id)
@@ -210,55 +234,49 @@ class _Fuser:
         if group is None:
             group = self._new_group([], 0)
         missing = self._missing(node, dims, reads)
-        if missing and not self._extend(group, node, dims, missing, bit):
+        if missing and not self._extend(group, node, dims, missing):
             # F6: not in this group. Everything goes through memory, into a group of its own.
             reads = [r if isinstance(r, Read) or self._is_host(r) else Read(self._view(v), ()) for r, v in
                      zip(reads, node.inputs, strict=True)]  # fmt: skip
             group = self._new_group([], 0)
             dims = [None] * len(value.shape)
-            self._extend(group, node, dims, self._missing(node, dims, reads), bit)
+            self._extend(group, node, dims, self._missing(node, dims, reads))
         for read, v in zip(reads, node.inputs, strict=True):
             if isinstance(read, Read):
                 read.axes = tuple(_aligned(dims, len(v.shape)))
                 self.needs[group] = self.needs.get(group, 0) | self.view_needs[v.id]
         axes = tuple(dims)
         group.members[value.id] = Member(node, reads, axes)
-        group.mask |= bit
+        self._join_group(group, bit)
         for out in node.outputs:
             self.expressions[out.id] = Expression(group, out, axes)
 
     def _is_host(self, value_id: int) -> bool:
         return value_id in self.expressions and self.expressions[value_id].group is None
 
-    def _gather(self, node: Node, bit: int) -> tuple[Group | None, list[Axis | None]]:
+    def _gather(self, node: Node) -> tuple[Group | None, list[Axis | None]]:
         """One group that holds as many of the expression operands as can be, and the loops of the node's dimensions."""
-        rank = len(node.output.shape)
+        shape = node.output.shape
         operands = [self.expressions[v.id] for v in node.inputs if v.id in self.expressions]
         operands = [e for e in operands if e.group is not None]
         # Later groups first: an operand left out must be computed before.
         operands.sort(key=lambda e: -(self._last(e.group)))
         for chosen in operands:
             group = chosen.group.find()  # type: ignore[union-attr]
-            if not self._can_join(group, bit):
+            if group.closed:
                 continue
-            dims: list[Axis | None] = [None] * rank
-            if not _unify(dims, chosen.axes):
+            dims: list[Axis | None] = [None] * len(shape)
+            if not _unify(dims, chosen.axes, shape):
                 continue
-            if self._take_rest(group, dims, operands, chosen, node, bit):
+            if self._take_rest(group, dims, operands, chosen, node):
                 return group.find(), [a.find() if a else None for a in dims]
-        return None, [None] * rank
+        return None, [None] * len(shape)
 
     def _last(self, group: Group | None) -> int:
         return group.find().mask.bit_length() if group else 0
 
     def _take_rest(
-        self,
-        group: Group,
-        dims: list[Axis | None],
-        operands: list[Expression],
-        chosen: Expression,
-        node: Node,
-        bit: int,
+        self, group: Group, dims: list[Axis | None], operands: list[Expression], chosen: Expression, node: Node
     ) -> bool:
         """Tries to bring the other operands in. False if one of them can be had neither here nor through memory."""
         for other in operands:
@@ -267,22 +285,18 @@ class _Fuser:
             theirs = other.group.find()  # type: ignore[union-attr]
             group = group.find()
             if theirs is group:
-                if not _unify(dims, other.axes):
+                if not _unify(dims, other.axes, node.output.shape):
                     return False  # the same loops crossed otherwise (x + x.T): only through memory, in a later group
                 continue
-            self._merge(group, theirs, dims, other.axes, bit)
+            self._merge(group, theirs, dims, other.axes)
         # What was not merged goes through memory, so it must not need this group's result.
-        return self._can_join(group.find(), bit)
+        return self._is_before(node.inputs, group.find())
 
-    def _merge(self, a: Group, b: Group, dims: list[Axis | None], axes: Axes, bit: int) -> bool:
+    def _merge(self, a: Group, b: Group, dims: list[Axis | None], axes: Axes) -> bool:
         """F1, F4: unites two groups at a node whose dimensions are `dims` in a and `axes` in b. No change on failure."""
-        if a.waits_for or b.waits_for or not self._can_join(b, bit):
+        if a.closed or b.closed:
             return False
-        both = a.mask | b.mask
-        crossing = (self._below(a) & self._all(self.ancestors, b.mask)) | (
-            self._below(b) & self._all(self.ancestors, a.mask)
-        )
-        if crossing & ~both:
+        if self._reaches(self.needs[b], a) or self._reaches(self.needs[a], b):
             return False
         pairs: dict[Axis, Axis] = {}  # b's axis -> a's
         shift = len(dims) - len(axes)
@@ -294,6 +308,8 @@ class _Fuser:
             mine = placed[d]
             if mine is None:
                 placed[d] = axis
+            elif mine.find().extent != axis.extent:
+                return False  # one of them is broadcast, which shows only when called
             elif pairs.setdefault(axis, mine.find()) is not mine.find():
                 return False
         if len(set(pairs.values())) != len(pairs):
@@ -314,7 +330,7 @@ class _Fuser:
         a.reduced = [x.find() for x in a.reduced]
         b.reduced = [x.find() for x in b.reduced]
         a.absorb(b)
-        self.needs[a] = self.needs.get(a, 0) | self.needs.get(b, 0)
+        self.needs[a] |= self.needs[b]
         a.axes = order
         for d, axis in enumerate(placed):
             dims[d] = axis.find() if axis else None
@@ -375,7 +391,7 @@ class _Fuser:
                         found.add(d)
         return sorted(found)
 
-    def _extend(self, group: Group, node: Node, dims: list[Axis | None], missing: list[int], bit: int) -> bool:
+    def _extend(self, group: Group, node: Node, dims: list[Axis | None], missing: list[int]) -> bool:
         """Gives the missing dimensions loops: free loops of the group with the same extent (F4), else new ones."""
         shape = node.output.shape
         taken = {a.find() for a in dims if a is not None}
@@ -408,7 +424,7 @@ class _Fuser:
         if expression is not None and expression.group is not None:
             group = expression.group.find()
             over = [a.find() for d, a in enumerate(expression.axes) if d in reduced and a is not None]
-            if self._can_reduce(group, expression, over, operand, reduced, bit):
+            if self._can_reduce(group, expression, over, operand, reduced):
                 axes, source = expression.axes, expression.source.id
                 group.reduced = [a for a in group.live_axes() if a in over]
             else:
@@ -416,23 +432,28 @@ class _Fuser:
         if group is None:
             view = self._view(operand)
             axes = tuple(None if n == 1 else Axis(n) for n in operand.shape)
+            if not any(axes[d] for d in reduced):  # a loop of one iteration, so that there is one to reduce over
+                axes = tuple(Axis(1) if d == reduced[0] else a for d, a in enumerate(axes))
             group = self._new_group([a for a in axes if a is not None], 0)
             group.reduced = [a for d, a in enumerate(axes) if d in reduced and a is not None]
             source = Read(view, axes)
             self.needs[group] |= self.view_needs[operand.id]
         kept = tuple(a.find() if a else None for d, a in enumerate(axes) if d not in reduced)
         group.members[value.id] = Member(node, [source], kept)
-        group.mask |= bit
+        self._join_group(group, bit)
         self.expressions[value.id] = Expression(group, value, kept)
 
     def _can_reduce(
-        self, group: Group, expression: Expression, over: list[Axis], operand: Value, reduced: Sequence[int], bit: int
+        self, group: Group, expression: Expression, over: list[Axis], operand: Value, reduced: Sequence[int]
     ) -> bool:
         """F3."""
-        if not over or not self._can_join(group, bit):
+        if not over or group.closed:
             return False
-        if any(expression.axes[d] is None and operand.shape[d] != 1 for d in reduced):
-            return False  # a broadcast dimension has no loop to reduce over
+        for d, axis in enumerate(expression.axes):
+            if axis is None and operand.shape[d] != 1 and d in reduced:
+                return False  # a broadcast dimension has no loop to reduce over
+            if axis is not None and axis.find().extent != operand.shape[d]:
+                return False  # broadcast in a way that shows only when called
         if {a.find() for a in expression.axes if a is not None} != set(group.live_axes()):
             return False
         return not group.reduced or {a.find() for a in group.reduced} == set(over)
@@ -459,17 +480,28 @@ class _Fuser:
                 return
         source = lower.source(operand.shape, **params)
         moved_axes = tuple(None if d is None else axes[d] for d in source)
-        self.expressions[value.id] = Expression(expression.group, expression.source, moved_axes)
+        if any(a is not None and a.find().extent != n for a, n in zip(moved_axes, value.shape, strict=True)):
+            self._view(value)  # broadcast in a way that shows only when called
+            return
+        self._rename(value, expression, moved_axes)
+
+    def _rename(self, value: Value, expression: Expression, axes: Axes) -> None:
+        """`value` is the expression, seen through other axes."""
+        self.expressions[value.id] = Expression(expression.group, expression.source, axes)
         if expression.group is not None:
-            expression.group.find().mask |= self.bit[value.id]
+            self._join_group(expression.group.find(), self.bit[value.id])
 
     def _reshape(self, node: Node) -> None:
-        expression = self.expressions.get(node.inputs[0].id)
+        operand, value = node.inputs[0], node.output
+        expression = self.expressions.get(operand.id)
         if expression is not None and expression.group is None:
-            shape = (None,) * len(node.output.shape)
-            self.expressions[node.output.id] = Expression(None, expression.source, shape)
+            self._rename(value, expression, (None,) * len(value.shape))
             return
-        self._view(node.output)
+        if expression is not None and [n for n in operand.shape if n != 1] == [n for n in value.shape if n != 1]:
+            axes = iter([a for a, n in zip(expression.axes, operand.shape, strict=True) if n != 1])
+            self._rename(value, expression, tuple(None if n == 1 else next(axes) for n in value.shape))
+            return
+        self._view(value)
 
     # Creation, joining, updating --------------------------------------------------------------------------------------
 
@@ -479,9 +511,7 @@ class _Fuser:
             operand = self.expressions.get(node.inputs[0].id)
             none: Axes = (None,) * len(value.shape)
             if operand is not None:
-                self.expressions[value.id] = Expression(operand.group, operand.source, none)
-                if operand.group is not None:
-                    operand.group.find().mask |= self.bit[value.id]
+                self._rename(value, operand, none)
             else:
                 base = self._view(node.inputs[0])
                 self.views[value.id] = View(base.buffer, base.offset, value.shape, (0,) * len(value.shape))
@@ -511,7 +541,11 @@ class _Fuser:
         """`value` is in memory once the steps `needs` have run: a step without work marks the moment."""
         bit = self.bit[value.id]
         self.views[value.id], self.view_needs[value.id] = view, bit
-        self.steps.append(Step(bit, needs))
+        self._append(Step(bit, needs))
+
+    def _append(self, step: Step) -> None:
+        self.steps.append(step)
+        self.owner[step.mask] = step
 
     def _store(self, value: Value, region: View) -> int:
         """Stores a value into part of a buffer that nothing else reads yet. Returns the bit of the storing step."""
@@ -549,60 +583,57 @@ class _Fuser:
     def _update(self, node: Node) -> None:
         base, new = node.inputs
         value = node.output
-        chains = self._update_chains()
-        view, needs = self._own_memory(base, value, chains)
+        view, after = self._own_memory(base, value)
         params = dict(node.params)
-        steps, starts, sizes = params["steps"], params["starts"], params["sizes"]
         offset = view.offset
         strides = []
-        for start, step, stride in zip(starts, steps, view.strides, strict=True):
+        for start, step, stride in zip(params["starts"], params["steps"], view.strides, strict=True):
             offset = offset + start * stride
             strides.append(stride * step)
-        region = View(view.buffer, offset, sizes, tuple(strides))
-        bit = self._overwrite(new, region, needs | self._readers(base.id))
-        self._finish(value, view, bit | needs)
+        region = View(view.buffer, offset, params["sizes"], tuple(strides))
+        self._finish(value, view, self._overwrite(new, region, after) | after)
 
-    def _own_memory(self, base: Value, value: Value, chains: dict[int, int]) -> tuple[View, int]:
-        """Memory that holds `base` and may be overwritten to hold `value`: base's own where it dies here, else a copy."""
-        later = self._last_use(base.id) > self.position
+    def _own_memory(self, base: Value, value: Value) -> tuple[View, int]:
+        """Memory that holds `base` and may be overwritten to hold `value`: base's own where it dies here, else a copy.
+        With it the bits of what must be done before."""
         view = self.views.get(base.id)
-        if view is not None and not later:
+        if view is not None and self._last_use(base.id) <= self.position:
             buffer = view.buffer
-            if buffer.kind == "temp" and view.is_whole and base.id not in self.outputs and self._owner(base):
-                return view, self.view_needs[base.id]
-            if buffer.kind == "input" and chains.get(value.id) in (base.id, chains.get(base.id, -1)):
-                return view, self.view_needs[base.id]
-        expression = self.expressions.get(base.id)
+            chained = self.chains.get(value.id)
+            temporary = buffer.kind == "temp" and view.is_whole and self._owns(base)
+            if temporary or (buffer.kind == "input" and chained is not None and chained in (base.id, self.chains.get(base.id))):
+                return view, self.view_needs[base.id] | self._readers(base.id)
         target = whole(self._buffer(value.dtype, value.shape))
-        if view is None and expression is not None:
+        if view is None and base.id in self.expressions:
             return target, self._store(base, target)
         source = self._view(base)
         return self._copy(Read(source, ()), base.shape, base.dtype, self.view_needs[base.id], target)
 
-    def _owner(self, base: Value) -> bool:
+    def _owns(self, base: Value) -> bool:
         """Was this buffer made for `base` itself, so that no other value's view of it outlives it?"""
         node = self.producer.get(base.id)
-        return node is not None and node.primitive.family not in ("movement", "reshape")
+        return node is not None and node.primitive.family not in _VIEWS
+
+    def _views_of(self, value_id: int) -> list[int]:
+        """The value and all views of it."""
+        found = [value_id]
+        for one in found:
+            for position in self.uses.get(one, ()):
+                if position < len(self.graph.nodes) and self.graph.nodes[position].primitive.family in _VIEWS:
+                    found.append(self.graph.nodes[position].output.id)
+        return found
 
     def _last_use(self, value_id: int) -> int:
-        """Position of the last node that reads the value, directly or through views of it."""
-        last = len(self.graph.nodes) + 1 if value_id in self.outputs else -1
-        for position in self.uses.get(value_id, ()):
-            last = max(last, position)
-            node = self.graph.nodes[position]
-            if node.primitive.family in ("movement", "reshape"):
-                last = max(last, self._last_use(node.output.id))
-        return last
+        """Position of the last that reads the value, directly or through views of it."""
+        return max((self.uses[v][-1] for v in self._views_of(value_id) if v in self.uses), default=-1)
 
     def _readers(self, value_id: int) -> int:
-        """Bits of the nodes before this one that read the value, directly or through views of it."""
+        """Bits of what reads the value up to here, directly or through views of it."""
         found = 0
-        for position in self.uses.get(value_id, ()):
-            if position < self.position:
-                found |= 1 << position
-                node = self.graph.nodes[position]
-                if node.primitive.family in ("movement", "reshape"):
-                    found |= self._readers(node.output.id)
+        for v in self._views_of(value_id):
+            for position in self.uses.get(v, ()):
+                if position < self.position:
+                    found |= 1 << position
         return found
 
     def _overwrite(self, value: Value, region: View, after: int) -> int:
@@ -610,15 +641,12 @@ class _Fuser:
         expression = self.expressions.get(value.id)
         if expression is not None and expression.group is not None:
             group = expression.group.find()
-            full = all(a is not None or n == 1 for a, n in zip(expression.axes, value.shape, strict=True))
-            covers = {a.find() for a in expression.axes if a is not None} == set(group.live_axes())
             others = after & ~group.mask
-            before = self._all(self.ancestors, others) | others
-            reads_elsewhere = self._reads_elsewhere(group, region, expression.axes)
-            if full and covers and not group.reduced and not group.waits_for and not before & group.mask:
-                if not reads_elsewhere:
+            if self._covers(group, expression, value) and not self._reaches(others, group):
+                if not _touches_elsewhere(group, region, expression.axes):
                     group.writes.append(Write(expression.source.id, region, expression.axes))
                     group.waits_for |= others
+                    group.closed = True
                     return self.bit[expression.source.id]
         if expression is not None and expression.group is None:
             axes: Axes = tuple(None if n == 1 else Axis(n) for n in value.shape)
@@ -634,25 +662,36 @@ class _Fuser:
         self.groups[-1].waits_for |= after
         return bit
 
-    def _reads_elsewhere(self, group: Group, region: View, axes: Axes) -> bool:
-        """Does the group read the overwritten buffer at other elements than the one that an iteration writes?"""
-        written = {a.find(): s for a, s in zip(axes, region.strides, strict=True) if a is not None}
-        for member in group.members.values():
-            for read in member.operands:
-                if isinstance(read, Read) and read.view.buffer is region.buffer:
-                    walked = {a.find(): s for a, s in zip(read.axes, read.view.strides, strict=True) if a is not None}
-                    if read.view.offset != region.offset or walked != written:
-                        return True
-        return any(isinstance(w.source, Read) and w.source.view.buffer is region.buffer for w in group.writes)
+    def _covers(self, group: Group, expression: Expression, value: Value) -> bool:
+        """Does each iteration of the group compute one element of the value, and each element come from one?"""
+        if group.closed or group.reduced:
+            return False
+        for axis, n in zip(expression.axes, value.shape, strict=True):
+            if n != 1 and (axis is None or axis.find().extent != n):
+                return False
+        return {a.find() for a in expression.axes if a is not None} == set(group.live_axes())
 
-    def _store_update(self, target: Value, new: Value, chains: dict[int, int]) -> None:
-        """The caller's array gets the new value, unless a chain of updates has already written it there."""
-        view = self.views.get(new.id)
-        own = self.views[target.id]
-        if view is not None and view == own:
-            return
-        readers = self._readers(target.id)
-        self._overwrite(new, own, readers | self.view_needs.get(new.id, 0))
+    def _store_updates(self) -> None:
+        """The callers' arrays get their new values, unless a chain of updates has already written them there."""
+        targets = {self.views[t.id].buffer for t, _ in self.graph.updates}
+        first = len(self.graph.nodes) + len(self.graph.outputs)
+        pending = []
+        for k, (target, new) in enumerate(self.graph.updates):
+            view = self.views.get(new.id)
+            if view is not None and view == self.views[target.id]:
+                continue
+            if view is not None and view.buffer in targets:  # another array that may be overwritten first
+                view, bit = self._copy(Read(view, ()), new.shape, new.dtype, self.view_needs[new.id], bit=1 << first + k)
+                new = Value(-1 - k, new.type)
+                self.views[new.id], self.view_needs[new.id] = view, bit
+            pending.append((target, new))
+        for target, new in pending:
+            own = self.views[target.id]
+            after = 0
+            for v in (target.id, *[v for v, t in self.chains.items() if t == target.id]):
+                if v in self.views and self.views[v].buffer is own.buffer:
+                    after |= self._readers(v) | self.view_needs[v]
+            self._overwrite(new, own, after)
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
@@ -662,7 +701,7 @@ class _Fuser:
         needs = 0
         for v in node.inputs:
             needs |= self.view_needs[v.id]
-        bit = self.bit[node.outputs[0].id] if node.outputs else self._fresh_bit()
+        bit = 1 << self.position
         if node.primitive.effects:
             needs |= self._effects_before
             self._effects_before = bit
@@ -671,7 +710,7 @@ class _Fuser:
             buffer = self._buffer(v.dtype, v.shape)
             results.append(buffer)
             self.views[v.id], self.view_needs[v.id] = whole(buffer), bit
-        self.steps.append(Step(bit, needs, call=Call(node, views, results)))
+        self._append(Step(bit, needs, call=Call(node, views, results)))
 
     _effects_before = 0
 
@@ -682,7 +721,7 @@ class _Fuser:
 
     def _merge_alike(self) -> None:
         """F7."""
-        live = [g for g in self.groups if g.parent is None and g.writes and g.members and not g.waits_for]
+        live = [g for g in self.groups if g.parent is None and g.writes and g.members and not g.closed]
         for i, a in enumerate(live):
             for b in live[i + 1 :]:
                 if a.parent is None and b.parent is None and self._alike(a, b):
@@ -699,13 +738,10 @@ class _Fuser:
             return False
         if not _buffers_read(a) & _buffers_read(b):
             return False
-        after_a = self._below(a) | a.mask
-        after_b = self._below(b) | b.mask
-        return not (after_a & (self.needs[b] | self._all(self.ancestors, b.mask))) and not (
-            after_b & (self.needs[a] | self._all(self.ancestors, a.mask))
-        )
+        return not self._reaches(self.needs[a], b) and not self._reaches(self.needs[b], a)
 
 
+_VIEWS = ("movement", "reshape", "creation")  # results may lie in the operand's memory
 _PLACED = {
     "elementwise": "elementwise",
     "reduction": "reduction",
@@ -735,12 +771,15 @@ def _aligned(dims: list[Axis | None], rank: int) -> list[Axis | None]:
     return dims[len(dims) - rank :] if rank else []
 
 
-def _unify(dims: list[Axis | None], axes: Axes) -> bool:
-    """Lays a value's loops over the node's dimensions (aligned at the right); False where two loops meet."""
+def _unify(dims: list[Axis | None], axes: Axes, shape: Shape) -> bool:
+    """Lays a value's loops over the node's dimensions (aligned at the right); False where two loops meet, or where a loop
+    is not as long as the dimension (broadcast in a way that shows only when called)."""
     trial = list(dims)
     for d, axis in enumerate(axes, len(dims) - len(axes)):
         if axis is None:
             continue
+        if axis.find().extent != shape[d]:
+            return False
         if trial[d] is None:
             trial[d] = axis.find()
         elif trial[d].find() is not axis.find():  # type: ignore[union-attr]
@@ -769,6 +808,21 @@ def _ordered(ours: list[Axis], theirs: list[Axis], pairs: dict[Axis, Axis], plac
         after = [order.index(a) for a in every[:position] if a in order]
         order.insert(max(after, default=-1) + 1, axis)
     return order
+
+
+def _touches_elsewhere(group: Group, region: View, axes: Axes) -> bool:
+    """Does the group use the overwritten buffer otherwise than by reading the element that an iteration writes?"""
+    written = {a.find(): s for a, s in zip(axes, region.strides, strict=True) if a is not None}
+    for member in group.members.values():
+        for read in member.operands:
+            if isinstance(read, Read) and read.view.buffer is region.buffer:
+                walked = {a.find(): s for a, s in zip(read.axes, read.view.strides, strict=True) if a is not None}
+                if read.view.offset != region.offset or walked != written:
+                    return True
+    return any(
+        w.view.buffer is region.buffer or (isinstance(w.source, Read) and w.source.view.buffer is region.buffer)
+        for w in group.writes
+    )
 
 
 def _buffers_read(group: Group) -> set[int]:

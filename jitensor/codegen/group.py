@@ -60,7 +60,7 @@ class Write:
 class Group:
     """`axes`: every loop, outer first. `reduced`: those that reductions run over, or empty. `mask`: its nodes as bits."""
 
-    __slots__ = ("axes", "reduced", "members", "writes", "mask", "parent", "waits_for", "order")
+    __slots__ = ("axes", "reduced", "members", "writes", "mask", "parent", "waits_for", "closed")
 
     def __init__(self, axes: list[Axis], mask: int = 0) -> None:
         self.axes = axes
@@ -70,7 +70,7 @@ class Group:
         self.mask = mask
         self.parent: Group | None = None
         self.waits_for: int = 0  # bits of nodes that must have run, beyond data dependence (writes over old values)
-        self.order = 0
+        self.closed = False  # writes over an old value: its place in time and its loops are fixed
 
     def find(self) -> Group:
         group = self

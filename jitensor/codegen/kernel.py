@@ -17,6 +17,7 @@ arguments, listed beside the kernel in a `Binding`. Example, a mean of squares o
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from jitensor.codegen.group import Axes, Axis, Group, Read
@@ -25,12 +26,15 @@ from jitensor.ir.graph import Params, Primitive
 from jitensor.ir.types import DType
 
 STRIDED = -1  # a stride that is an argument
+SMALL = 8  # an innermost loop of at most this many iterations is unrolled, so that the loop around it becomes vectors
+SMALL_STRIDE = 64  # and strides up to this become part of the code with it
 SCRATCH = 8192  # elements of a scratch row on the stack: 64 KiB of float64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """Which element of buffer `buffer` an iteration touches: a stride for each loop (0, 1 or STRIDED), an offset or none."""
+    """Which element of buffer `buffer` an iteration touches: a stride for each loop (a number, or STRIDED), an offset or
+    none."""
 
     buffer: int
     strides: tuple[int, ...]
@@ -65,6 +69,7 @@ class Kernel:
     writes: tuple[tuple[int, int], ...]  # access, op
     in_place: bool  # some buffer is both read and written
     scratch: bool  # rows have at most SCRATCH elements, so a row may be kept on the stack
+    inner: int  # extent of the innermost loop where that is part of the code (2 to SMALL), else 0
     text: str
 
     @property
@@ -288,6 +293,7 @@ class _Lowering:
             writes=tuple(self.written),
             in_place=bool(read & written),
             scratch=True,
+            inner=0,
             text="",
         )
         kernel = dataclasses.replace(kernel, text=print_kernel(kernel))
@@ -298,6 +304,34 @@ def with_long_rows(kernel: Kernel) -> Kernel:
     """The same kernel for rows that do not fit a scratch row: it computes again what it would have kept."""
     longer = dataclasses.replace(kernel, scratch=False)
     return dataclasses.replace(longer, text=print_kernel(longer))
+
+
+def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """The kernel that serves a launch with these integer arguments best.
+
+    Returns it, the positions of the arguments that it still takes, and the (position, value) pairs that it holds for. The
+    kernel itself, with no such pair, serves any sizes but long rows.
+    """
+    last = len(kernel.reduced) - 1
+    if kernel.parallel and any(kernel.reduced) and ints[last] > SCRATCH:
+        return with_long_rows(kernel), tuple(range(len(ints))), ()
+    if last < 1 or not kernel.parallel or not 2 <= ints[last] <= SMALL or any(op.kind == "index" for op in kernel.ops):
+        return kernel, tuple(range(len(ints))), ()
+    _, strides, count = int_layout(kernel)
+    fixed = {last: ints[last]}
+    accesses = []
+    for i, access in enumerate(kernel.accesses):
+        pattern = list(access.strides)
+        for loop, stride in enumerate(pattern):
+            position = strides.get((i, loop), -1)
+            if stride == STRIDED and loop >= last - 1 and 2 <= ints[position] <= SMALL_STRIDE:
+                pattern[loop] = fixed[position] = ints[position]
+        accesses.append(dataclasses.replace(access, strides=tuple(pattern)))
+    small = dataclasses.replace(kernel, accesses=tuple(accesses), inner=ints[last])
+    small = dataclasses.replace(small, text=print_kernel(small))
+    # Extents stay arguments, the fixed one too: their positions are the loops' numbers.
+    kept = tuple(p for p in range(count) if p not in fixed or p == last)
+    return small, kept, tuple(fixed.items())
 
 
 def _found(axes: Axes) -> set[Axis]:
@@ -316,6 +350,8 @@ def print_kernel(kernel: Kernel) -> str:
     """The canonical text: no user names, no sizes, no constants."""
     names = [f"{'r' if r else 'i'}{k}" for k, r in enumerate(kernel.reduced)]
     loops = ", ".join(f"{name}: n{k}" for k, name in enumerate(names))
+    if kernel.inner:
+        loops = loops.rsplit(": ", 1)[0] + f": {kernel.inner}"
     flags = "".join((" column" if kernel.column else "", " in_place" if kernel.in_place else "",
                      "" if kernel.scratch else " long_rows"))  # fmt: skip
     lines = [f"kernel{flags} ({loops}) {{"]
@@ -347,5 +383,5 @@ def _access_text(access: Access, names: list[str]) -> str:
     parts = ["o"] if access.offset else []
     for name, stride in zip(names, access.strides, strict=True):
         if stride:
-            parts.append(name if stride == 1 else f"{name}*")
+            parts.append(name if stride == 1 else f"{name}*" if stride == STRIDED else f"{name}*{stride}")
     return f"b{access.buffer}[{', '.join(parts)}]"

@@ -12,7 +12,7 @@ from typing import Any
 
 from jitensor.codegen.fuse import fuse
 from jitensor.codegen.group import Read
-from jitensor.codegen.kernel import SCRATCH, Binding, Kernel, lower_group, with_long_rows
+from jitensor.codegen.kernel import Binding, Kernel, lower_group
 from jitensor.codegen.plan import Call, Plan, Step
 from jitensor.codegen.views import Buffer, View, row_major_strides, whole
 from jitensor.ir.dims import Dim, symbol
@@ -26,15 +26,13 @@ Layout = Any
 class Launch:
     """A kernel step. `buffers` are numbers of the program's buffers, `scalars` positions among its host numbers."""
 
-    __slots__ = ("kernel", "binding", "buffers", "scalars", "long_rows")
+    __slots__ = ("kernel", "binding", "buffers", "scalars")
 
     def __init__(self, kernel: Kernel, binding: Binding, buffers: list[int], scalars: list[int]) -> None:
         self.kernel = kernel
         self.binding = binding
         self.buffers = buffers
         self.scalars = scalars
-        # Where rows may outgrow the scratch row, the kernel that does without.
-        self.long_rows = with_long_rows(kernel) if any(kernel.reduced) and kernel.parallel else None
 
 
 class CallStep:
@@ -181,11 +179,6 @@ def param_value(param: Any, values: Sequence[int]) -> Any:
     return value
 
 
-def needs_long_rows(launch: Launch, ints: Sequence[int]) -> bool:
-    """Does a row of this launch outgrow the scratch row?"""
-    return launch.long_rows is not None and ints[len(launch.kernel.reduced) - 1] > SCRATCH
-
-
 def _reuse_dead_buffers(plan: Plan) -> None:
     """Lets a kernel's result take over the memory of a temporary that it reads element by element and that dies there
     (the epilogue of a matrix product)."""
@@ -194,6 +187,9 @@ def _reuse_dead_buffers(plan: Plan) -> None:
         for view in _views_read(step):
             last_read[view.buffer] = i
     kept = {v.buffer for v in plan.outputs}
+    for step in plan.steps:  # results of other calls are arrays that the library made
+        if step.call is not None and step.call.node.primitive.family != "contraction":
+            kept.update(step.call.results)
     for i, step in enumerate(plan.steps):
         if step.group is None or step.group.waits_for:
             continue

@@ -39,6 +39,7 @@ from jitensor.scalar.program import (
     ScalarValue,
     convert,
     is_nan,
+    not_equal,
     select,
 )
 
@@ -76,6 +77,9 @@ class _Scheduler:
     def _name(self, stem: str) -> Name:
         self.serial += 1
         return f"{stem}_{self.serial}"
+
+    def _extent(self, loop: int) -> Any:
+        return self.kernel.inner if self.kernel.inner and loop == len(self.kernel.reduced) - 1 else f"n{loop}"
 
     # Analysis ---------------------------------------------------------------------------------------------------------
 
@@ -160,7 +164,7 @@ class _Scheduler:
     def _kept_loop(self, depth: int, env: Env) -> Any:
         """The loop over kept axis `depth`; the innermost one of a nest without reductions is the vector loop."""
         start: Any = "begin" if depth == 0 else 0
-        stop: Any = "end" if depth == 0 else f"n{depth}"
+        stop: Any = "end" if depth == 0 else self._extent(depth)
         if depth + 1 < self.kept or self.reduced:
             return For(self.loop_names[depth], start, stop, 1, self._level(depth + 1, env))
         ops = [i for i, op in enumerate(self.kernel.ops) if self._here(op, depth + 1) and i not in env]
@@ -309,6 +313,10 @@ class _Scheduler:
             self._row_phase(phase, env, body)
         return body
 
+    def _is_small_row(self) -> bool:
+        """One reduced loop of a few iterations: unrolled, added one after the other as NumPy does."""
+        return bool(self.kernel.inner) and len(self.reduced) == 1 and not self.kernel.column
+
     def _sinks(self, phase: int) -> tuple[list[int], list[tuple[int, int]]]:
         """The reductions and the full-size writes that the loops of a phase serve."""
         reductions = [
@@ -350,6 +358,7 @@ class _Scheduler:
             self._row_body(needed, writes, keep, totals, dict(env), slow, exact=True)
         if flag is not None and self.kernel.in_place:
             fast, flag = slow, None
+        small = self._is_small_row()
         length = BLOCK if flag is None else LANES
 
         def before(block: Name) -> list[Any]:
@@ -358,12 +367,13 @@ class _Scheduler:
         def after(block: Name) -> list[Any]:
             return [s for t in totals.values() for s in t.end_block()]
 
-        if not reductions and flag is None:
-            loop: Any = For(self.loop_names[inner], 0, f"n{inner}", 1, fast, vector=True)
+        if small or (not reductions and flag is None):
+            fast = fast if flag is None else slow
+            loop: Any = For(self.loop_names[inner], 0, self._extent(inner), 1, fast, vector=True)
         else:
-            loop = self._blocks(self.loop_names[inner], 0, f"n{inner}", length, before, fast, flag, slow, after)
+            loop = self._blocks(self.loop_names[inner], 0, self._extent(inner), length, before, fast, flag, slow, after)
         for k in range(inner - 1, self.kept - 1, -1):
-            loop = For(self.loop_names[k], 0, f"n{k}", 1, [loop])
+            loop = For(self.loop_names[k], 0, self._extent(k), 1, [loop])
         body.append(loop)
         for i, total in totals.items():
             env[i] = total.finish(body)
@@ -418,16 +428,33 @@ class _Scheduler:
             if i in self.scratch:
                 parts = []
                 for array, kind in zip(self.scratch[i], layout.value_types(self.kernel.ops[i].dtype), strict=True):
-                    parts.append(self._name(f"t{i}"))
-                    body.append(Load(parts[-1], kind, Place(array, None, ((variable, 1),))))
+                    parts.append(self._kept(array, kind, variable, f"t{i}", body))
                 env[i] = tuple(parts)
         flag = self._straight([i for i in needed if i not in env], writes, env, body, exact=exact)
         for i, arrays in keep.items():
             for array, name, kind in zip(arrays, env[i], layout.value_types(self.kernel.ops[i].dtype), strict=True):
-                body.append(Store(name, _stored(kind), Place(array, None, ((variable, 1),))))
+                self._keep(array, name, kind, variable, body)
         for i, total in totals.items():
             body += total.add(env[self.kernel.ops[i].args[0]])
         return flag
+
+    def _keep(self, array: Name, value: Name, kind: str, index: Name, body: list[Any]) -> None:
+        """Stores a value into a stack array; a truth value as a byte."""
+        if kind == "i1":
+            program = ScalarProgram(outline=self.outline)
+            truth = program.param("i1")
+            (value,) = self._let(program, {truth.id: value}, (convert(truth, "u8"),), body)
+        body.append(Store(value, _stored(kind), Place(array, None, ((index, 1),))))
+
+    def _kept(self, array: Name, kind: str, index: Name, stem: str, body: list[Any]) -> Name:
+        """The value that `_keep` stored."""
+        name = self._name(stem)
+        body.append(Load(name, _stored(kind), Place(array, None, ((index, 1),))))
+        if kind == "i1":
+            program = ScalarProgram(outline=self.outline)
+            byte = program.param("u8")
+            (name,) = self._let(program, {byte.id: name}, (not_equal(byte, 0),), body)
+        return name
 
     # Column form ------------------------------------------------------------------------------------------------------
 
@@ -444,7 +471,7 @@ class _Scheduler:
         body: list[Any] = []
         self._straight(ops, writes, env, body, exact=True)
         start: Any = "begin" if depth == 0 else 0
-        stop: Any = "end" if depth == 0 else f"n{depth}"
+        stop: Any = "end" if depth == 0 else self._extent(depth)
         body.append(For(self.loop_names[depth], start, stop, 1, self._column_level(depth + 1, env)))
         return body
 
@@ -453,7 +480,7 @@ class _Scheduler:
         lane = self.kept - 1
         block, limit, end = self._name("block"), self._name("limit"), self._name("end")
         start: Any = "begin" if lane == 0 else 0
-        stop: Any = "end" if lane == 0 else f"n{lane}"
+        stop: Any = "end" if lane == 0 else self._extent(lane)
         body: list[Any] = [IntOp(limit, "add", block, LANES), IntOp(end, "min", limit, stop)]
         column = _Column(self, block, end, env)
         last = max(self.phase, default=0)
@@ -481,11 +508,14 @@ class _Total:
         self.lost = [scheduler._name("lost") for _ in range(n)]
         self.nan = scheduler._name("nan")
         self.where, self.block_where = scheduler._name("where"), scheduler._name("where")
+        self.small = scheduler._is_small_row()
+        if self.small:
+            self.block, self.block_where = self.total, self.where
 
     def _accumulation(self) -> str:
         accumulate = str(self.rule.accumulate)
         if accumulate == "sum":
-            return "sum" if self.kinds[0] in ("f32", "f64") else "add"
+            return "sum" if self.kinds[0] in ("f32", "f64") and not self.s._is_small_row() else "add"
         if accumulate in ("max", "min"):
             return accumulate if self.kinds in (("f32",), ("f64",)) else "plain"
         return accumulate
@@ -511,7 +541,7 @@ class _Total:
     def start_block(self) -> list[Any]:
         if self.kind == "sum":
             return [Variable(name, kind, 0.0) for name, kind in zip(self.block, self.kinds, strict=True)]
-        if self.kind in ("max", "min", "or", "and", "add"):
+        if self.small or self.kind in ("max", "min", "or", "and", "add"):
             return []
         # A block that may be done again starts from what the blocks before it gave.
         found: list[Any] = []
@@ -542,7 +572,7 @@ class _Total:
                 Accumulate(self.kind, self.total[0], value[0], self.kinds[0]),
             ]
         if self.kind in ("add", "or", "and"):
-            return [Accumulate(self.kind, self.total[0], value[0], self.kinds[0])]
+            return [Accumulate(self.kind, t, v, k) for t, v, k in zip(self.total, value, self.kinds, strict=True)]
         return self._combine(value)
 
     def _combine(self, value: Parts) -> list[Any]:
@@ -596,7 +626,7 @@ class _Total:
         return index
 
     def end_block(self) -> list[Any]:
-        if self.kind in ("max", "min", "or", "and", "add"):
+        if self.small or self.kind in ("max", "min", "or", "and", "add"):
             return []
         if self.kind != "sum":
             found: list[Any] = []
@@ -691,23 +721,20 @@ class _Column:
             self.s.stack.append(StackArray(names[-1], _stored(kind), LANES))
         return tuple(names)
 
-    def _place(self, array: Name) -> tuple[IntOp, Place]:
-        index = self.s._name("at")
-        return IntOp(index, "sub", self.lane, self.block), Place(array, None, ((index, 1),))
-
     def _load(self, arrays: Parts, kinds: tuple[str, ...], body: list[Any], stem: str) -> Parts:
-        names = []
-        for array, kind in zip(arrays, kinds, strict=True):
-            at, place = self._place(array)
-            name = self.s._name(stem)
-            body += [at, Load(name, kind, place)]
-            names.append(name)
-        return tuple(names)
+        index = self._index(body)
+        return tuple([self.s._kept(a, k, index, stem, body) for a, k in zip(arrays, kinds, strict=True)])
 
     def _store(self, arrays: Parts, values: Parts, kinds: tuple[str, ...], body: list[Any]) -> None:
+        index = self._index(body)
         for array, value, kind in zip(arrays, values, kinds, strict=True):
-            at, place = self._place(array)
-            body += [at, Store(value, _stored(kind), place)]
+            self.s._keep(array, value, kind, index, body)
+
+    def _index(self, body: list[Any]) -> Name:
+        """The place in the block of the element at hand."""
+        index = self.s._name("at")
+        body.append(IntOp(index, "sub", self.lane, self.block))
+        return index
 
     def _bring(self, needed: list[int], env: Env, body: list[Any]) -> None:
         """Loads the row values that `needed` reads from their arrays."""
@@ -768,7 +795,7 @@ class _Column:
             self._body(needed, writes, totals, slow, exact=True)
             inner = [self._loop(slow, vector=False)]
         for k in range(len(kernel.reduced) - 1, self.s.kept - 1, -1):
-            inner = [For(self.s.loop_names[k], 0, f"n{k}", 1, inner)]
+            inner = [For(self.s.loop_names[k], 0, self.s._extent(k), 1, inner)]
         body += inner
         finish = [s for t in totals for s in t.finish()]
         body.append(self._loop(finish))

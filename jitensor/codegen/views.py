@@ -74,8 +74,15 @@ def moved(view: View, movement: Any, shape: Shape, params: dict[str, Any]) -> Vi
         for d, (start, step) in enumerate(movement.start_step(view.shape, **params)):
             offset = offset + start * strides[d]
             strides[d] = strides[d] * step
-    source = movement.source(view.shape, **params)
-    return View(view.buffer, offset, shape, tuple(0 if d is None else strides[d] for d in source))
+    walked = []
+    for n, d in zip(shape, movement.source(view.shape, **params), strict=True):
+        if d is None:
+            walked.append(0)
+        elif movement.start_step is None:
+            walked.append(broadcast_stride(view.shape[d], strides[d], n))
+        else:
+            walked.append(strides[d])
+    return View(view.buffer, offset, shape, tuple(walked))
 
 
 def reshaped(view: View, shape: Shape) -> View | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jitensor.codegen.kernel import Kernel
-from jitensor.codegen.program import CallStep, Launch, Program, needs_long_rows, param_value
+from jitensor.codegen.kernel import Kernel, specialise
+from jitensor.codegen.program import CallStep, Launch, Program, param_value
 from jitensor.runtime import blas
 from jitensor.runtime.compiler import CompiledKernel
 from jitensor.runtime.counters import tally
@@ -34,16 +34,21 @@ Array = np.ndarray[Any, Any]
 class _BoundLaunch:
     """A kernel with its integer arguments for certain sizes."""
 
-    __slots__ = ("function", "buffers", "pointers", "ints", "extent", "scalars", "kernel")
+    __slots__ = ("function", "buffers", "pointers", "ints", "extent", "scalars", "kernel", "variant")
 
-    def __init__(self, launch: Launch, compiled: CompiledKernel, ints: list[int]) -> None:
+    def __init__(self, launch: Launch, variant: Variant, compiled: CompiledKernel, ints: list[int]) -> None:
         self.function = _FUNCTION(compiled.address)
         self.kernel = compiled
+        self.variant = variant
         self.buffers = launch.buffers
         self.pointers = ctypes.c_void_p * len(launch.buffers)
         self.ints = (ctypes.c_int64 * max(len(ints), 1))(*ints)
         self.extent = ints[0] if launch.kernel.parallel else 1
         self.scalars = launch.scalars
+
+
+# A kernel made for some integer arguments: it, the positions of those it takes, the (position, value) pairs it needs.
+Variant = tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]
 
 
 class _Bound:
@@ -63,8 +68,7 @@ class ProgramRunner:
     def __init__(self, program: Program, compile_kernel: Callable[[Kernel], CompiledKernel]) -> None:
         self.program = program
         self.compile_kernel = compile_kernel
-        self.kernels = [compile_kernel(s.kernel) if isinstance(s, Launch) else None for s in program.steps]
-        self._long: dict[int, CompiledKernel] = {}
+        self._compiled: dict[tuple[int, str], CompiledKernel] = {}
         self._bound: dict[tuple[int, ...], _Bound] = {}
         formats = [_PACK[v.dtype.short] for v in program.numbers]
         self._formats = formats
@@ -90,20 +94,23 @@ class ProgramRunner:
         for k, step in enumerate(program.steps):
             if isinstance(step, Launch):
                 ints = [values[p] for p in program.ints_at[k]]
-                steps.append(_BoundLaunch(step, self._kernel(k, step, ints), ints))
+                variant = specialise(step.kernel, ints)
+                ints = [ints[p] for p in variant[1]]
+                steps.append(_BoundLaunch(step, variant, self._kernel(k, variant[0]), ints))
             else:
                 steps.append((step, k))
         return _Bound(values, allocations, steps)
 
-    def _kernel(self, k: int, launch: Launch, ints: list[int]) -> CompiledKernel:
-        if not needs_long_rows(launch, ints):
-            kernel = self.kernels[k]
-            assert kernel is not None
-            return kernel
-        if k not in self._long:
-            assert launch.long_rows is not None
-            self._long[k] = self.compile_kernel(launch.long_rows)
-        return self._long[k]
+    def _kernel(self, k: int, kernel: Kernel) -> CompiledKernel:
+        compiled = self._compiled.get((k, kernel.text))
+        if compiled is None:
+            compiled = self._compiled[k, kernel.text] = self.compile_kernel(kernel)
+        return compiled
+
+    @property
+    def kernels(self) -> list[CompiledKernel]:
+        """The kernels compiled so far, in order of steps."""
+        return [compiled for _, compiled in sorted(self._compiled.items(), key=lambda item: item[0][0])]
 
     def run(self, arrays: Sequence[Array], numbers: Sequence[Any], sizes: tuple[int, ...]) -> list[Array]:
         """arrays: one per array input, aligned, in the layout that the program was made for. numbers: one per host
@@ -200,7 +207,8 @@ def layout_of(array: Array) -> Any:
     """How an aligned array lies in memory, as `codegen.program.Layout`."""
     if array.flags.c_contiguous:
         return "C"
-    order = tuple(sorted(range(array.ndim), key=lambda d: (-abs(array.strides[d]), d)))
+    strides = [abs(s) if n != 1 else 0 for n, s in zip(array.shape, array.strides, strict=True)]
+    order = tuple(sorted(range(array.ndim), key=lambda d: (-strides[d], d)))
     if array.transpose(order).flags.c_contiguous:
         return order
     return ("S", array.strides[-1] == array.itemsize)
