@@ -76,7 +76,7 @@ right_shift = elementwise(
 bitwise_count = elementwise(
     "bitwise_count",
     scalar=scalar.bit_count,
-    numpy=getattr(np, "bitwise_count", None),
+    numpy=np.bitwise_count,
     kinds="iu",
     result=lambda dtype: types.uint8,
     cost=12,
