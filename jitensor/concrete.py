@@ -292,7 +292,7 @@ class _Static:
                 self.sources.append(_result_source(computed[value.id], tensor._dtype))
         self.numbers_only = all(t._dtype is not string for t in function._inputs)
         graph = trace.builder.finish(values)
-        self.executable = pipeline.build(graph) if values or any(n.primitive.effects for n in graph.nodes) else None
+        self.executable = pipeline.build(graph) if _does_something(graph) else None
         self.only_results = (
             [s.dtype for s in self.sources if isinstance(s, _Result)]
             if all(isinstance(s, _Result) and s.position == i for i, s in enumerate(self.sources))
@@ -309,6 +309,10 @@ class _Static:
         if self.only_results is not None:
             return list(map(make_eager, arrays, self.only_results))
         return [source(tensors, arrays) for source in self.sources]
+
+
+def _does_something(graph: Graph) -> bool:
+    return bool(graph.outputs) or any(n.primitive.effects for n in graph.nodes)
 
 
 _NO_SIZES: dict[str, int] = {}
@@ -348,12 +352,25 @@ class Segment(NamedTuple):
     following: OrderedDict[Any, Segment]
 
 
+def _needed(log: list[Entry], outputs: Sequence[Tensor]) -> list[Entry]:
+    """The log without calls that nothing depends on and that have no effects: an unused op cannot fail."""
+    wanted = {id(t) for t in outputs}
+    kept = []
+    for entry in reversed(log):
+        operation = entry.operation
+        effects = isinstance(operation, HostCall) or getattr(operation, "effects", False)
+        if effects or any(id(t) in wanted for t in tensors_in(entry.result)):
+            kept.append(entry)
+            wanted.update(id(t) for t in tensors_in((entry.args, entry.kwargs)))
+    return kept[::-1]
+
+
 class _Replayed:
     """Runs a log segment by segment."""
 
     def __init__(self, function: ConcreteFunction) -> None:
         self.name = function.name
-        self.log: list[Entry] = function.trace.log
+        self.log: list[Entry] = _needed(function.trace.log, function._outputs)
         self.inputs = [id(t) for t in function._inputs]
         self.outputs = function._outputs
         self.dtypes = {id(t): t._dtype for t in function._inputs}
@@ -419,7 +436,8 @@ class _Replayed:
             stop, wanted = self._replay(trace, position, here)
         outputs = tuple([k for k in here if k not in inputs and k in self._needed_from(stop)])
         values = [trace.value_of(here[k]) for k in outputs]
-        executable = pipeline.build(trace.builder.finish(values)) if values else None
+        graph = trace.builder.finish(values)
+        executable = pipeline.build(graph) if _does_something(graph) else None
         return Segment(executable, inputs if executable else (), outputs, stop, wanted, OrderedDict())
 
     def _replay(self, trace: Trace, position: int, here: dict[int, Tensor]) -> tuple[int, tuple[int, ...]]:

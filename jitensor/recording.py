@@ -21,7 +21,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from jitensor.errors import LOCATION_GAP, DTypeError, InvalidArgumentError, Location, ShapeError, TraceError, user_location
+from jitensor.errors import (
+    LOCATION_GAP,
+    DTypeError,
+    InvalidArgumentError,
+    JitensorError,
+    Location,
+    ShapeError,
+    TraceError,
+    user_location,
+)
 from jitensor.ir.graph import CONSTANT, GraphBuilder, Node, Primitive, Value
 from jitensor.ir.types import BY_NUMPY, DType, TensorType
 from jitensor.runtime.signature import TensorSpec
@@ -312,10 +321,16 @@ class Trace:
             except (DTypeError, TraceError):
                 raise
             except (ValueError, IndexError) as error:
-                errors.append(error)
+                errors.append(error.with_traceback(None))
         if not samples:
-            raise errors[-1]
+            raise self._misfit(errors[-1])
         return self._merged(function, samples)
+
+    def _misfit(self, error: Exception) -> Exception:
+        """No sample fits: the error of the last, whose made-up size is shown as unknown, with the user's line."""
+        text = str(error).replace(str(_SIZES[-1]), "?")
+        kind = type(error) if isinstance(error, JitensorError) else ShapeError
+        return kind(text, location=self.here())
 
     def _merged(self, function: Any, samples: list[tuple[Any, list[SampledResult]]]) -> Any:
         structure, first = samples[0]

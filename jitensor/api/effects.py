@@ -38,6 +38,8 @@ def _pairwise(name: str, primitive: Primitive, summary: str) -> Callable[..., No
         a, b = pair(name, x, y)
         _check(name, bind(primitive, (a, b)), [a], message, summary)
 
+    check_pair.implementation.effects = True  # type: ignore[attr-defined]
+
     def implementation(
         x: Any, y: Any, message: str | None = None, summarize: Any = None, name: str | None = None
     ) -> None:
@@ -61,6 +63,8 @@ def _against_zero(name: str, primitive: Primitive, summary: str) -> Callable[...
     def check_zero(x: Any, message: Any = None) -> None:
         a = to_tensor(x)
         _check(name, bind(primitive, (a, weak(0, a._dtype))), [a], message, summary)
+
+    check_zero.implementation.effects = True  # type: ignore[attr-defined]
 
     def implementation(x: Any, message: str | None = None, summarize: Any = None, name: str | None = None) -> None:
         check_zero(x, message)
@@ -88,6 +92,9 @@ def _assert(condition: Any, shown: list[Any]) -> None:
         None,
         "the condition must hold",
     )
+
+
+_assert.implementation.effects = True  # type: ignore[attr-defined]
 
 
 def assert_(condition: Any, data: Any = (), summarize: Any = None, name: str | None = None) -> None:

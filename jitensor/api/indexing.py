@@ -74,7 +74,7 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
     def run(arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
         values, where_ = arrays
         if values.shape[first : first + where_.ndim] != where_.shape:
-            raise ShapeError(f"boolean_mask: the tensor has shape {values.shape} and the mask {where_.shape}")
+            raise InvalidArgumentError(f"boolean_mask: the tensor has shape {values.shape} and the mask {where_.shape}")
         return [np.ascontiguousarray(values[(*(slice(None),) * first, where_)])]
 
     return data_shaped("boolean_mask", run, [x, chosen], [TensorSpec(sizes, x._dtype)])[0]

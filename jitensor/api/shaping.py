@@ -135,10 +135,14 @@ def _infer_reshape(trace: Any, tensor: Any, shape: Any, name: str | None = None)
     if target is None:
         return make_traced(trace, None, dtype, None)
     given = tensor._sizes if isinstance(tensor, Tensor) else None
-    if given is not None and None not in given and target.count(-1) + target.count(None) == 1:
-        rest = int(np.prod([n for n in target if n not in (-1, None)], dtype=np.int64))
+    if given is not None and None not in given:
         total = int(np.prod(given, dtype=np.int64))
-        if rest and total % rest == 0:
+        open_sizes = target.count(-1) + target.count(None)
+        rest = int(np.prod([n for n in target if n not in (-1, None)], dtype=np.int64))
+        if total % rest if open_sizes and rest else not open_sizes and rest != total:
+            message = f"reshape: x is {tensor._text()} of {total} elements, which do not fit shape {target}"
+            raise ShapeError(message, location=trace.here())
+        if open_sizes == 1 and rest:
             target = tuple([total // rest if n in (-1, None) else n for n in target])
     return make_traced(trace, None, dtype, tuple([None if n == -1 else n for n in target]))
 
