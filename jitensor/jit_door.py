@@ -28,7 +28,6 @@ from jitensor.tracing.context import current
 from jitensor.tracing.signature import Key, describe, key_text
 from jitensor.tracing.trace import Trace, Tracing
 
-CALLS_BEFORE_NATIVE = 2  # the first call of a trace pays for its kernels alone
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -98,7 +97,7 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
     def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key, leaves: Sequence[Any]) -> Any:
         arguments, sizes, extras = bound
         trace.calls += 1
-        if trace.calls == CALLS_BEFORE_NATIVE:
+        if trace.calls == trace.next_native:
             self._install(trace, key, values, arguments, sizes)
         if trace.written and len(trace.arrays) > 1 and trace.overlapping(arguments):
             # Arguments that overlap, one of them written: the undecorated function has NumPy's meaning for them.
@@ -120,6 +119,8 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             except jit_entry.Unsupported as reason:
                 trace.only_python = str(reason)
                 return
+            # Sizes that this one does not serve come here again: a few more entries, each after more calls.
+            trace.next_native = trace.calls * 4 if trace.calls < 1000 else 0
             if self._native is None:
                 self._native = entry.NativeEntry(self.__name__, self._slow)
                 self.__setstate__((self._native.callable, (), {}, self.__dict__))  # a partial's way to change its function

@@ -7,7 +7,9 @@ the reason and the Python path goes on serving. Must not know how entries are wr
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Mapping, Sequence
+from types import CellType
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from jitensor.codegen.emit_entry import (
     Guard,
     NumberArg,
     ObjectArg,
-    SameGlobal,
+    Place,
+    SameObject,
     Unsupported,
     dtype_words,
     emit_entry,
@@ -32,7 +35,7 @@ from jitensor.runtime.compiler import uncounted_code
 from jitensor.tracing.context import Guard as TraceGuard
 from jitensor.tracing.context import NumberStep
 from jitensor.tracing.signature import Key
-from jitensor.tracing.trace import Trace
+from jitensor.tracing.trace import HiddenStep, Trace
 
 _ALIGNED, _C = 0x100, 0x1
 
@@ -72,6 +75,7 @@ class _Maker:
             raise Unsupported("the trace holds an array of its own")
         runner = trace.executable.runner(("C",) * sum(f.kind != "scalar" for f in trace.feeds))
         program = runner.program
+        self._first_object = FIRST_WORD + len(program.launches)
         arguments, arrays = self._arguments()
         launches = trace.executable.launches(bound_arguments, sizes)
         self.kernels = [s.kernel for s in launches]
@@ -87,7 +91,6 @@ class _Maker:
             outputs=[],
             is_tuple=False,
         )
-        self._first_object = FIRST_WORD + len(program.launches)
         self._steps(spec)
         self._outputs(spec)
         # Objects follow the dtypes in the context.
@@ -105,7 +108,6 @@ class _Maker:
     def _arguments(self) -> tuple[list[Any], list[int]]:
         """One per positional argument, and the argument position of each array input."""
         trace = self.trace
-        self._first_object = FIRST_WORD + len(trace.executable.runner(("C",) * len(trace.arrays)).program.launches)
         leaf = 0
         arguments: list[Any] = []
         position_of: dict[str, int] = {}
@@ -113,7 +115,7 @@ class _Maker:
             kind = key[0]
             if kind == "array":
                 position_of[f"a{leaf}"] = position
-                arguments.append(("array", f"a{leaf}", key))
+                arguments.append(("array", f"a{leaf}", key, None))
                 leaf += 1
             elif kind in ("int", "float"):
                 name = f"a{leaf}"
@@ -127,23 +129,41 @@ class _Maker:
                 leaf += 1
             else:
                 raise Unsupported(f"an argument is a {kind}")
+        for step in trace.all_steps:
+            if isinstance(step, HiddenStep):
+                self._hidden(step, arguments, position_of)
         arrays = []
         for i, (feed, value) in enumerate(zip(trace.feeds, trace.graph.inputs, strict=True)):
             if feed.kind == "scalar":
                 continue
             if feed.kind != "leaf" or feed.where not in position_of:
-                raise Unsupported("an array is read from a global or closure variable")
+                raise Unsupported("an array is held by the trace")
             position = position_of[feed.where]
             key = arguments[position][2]
             if not key[3] & _C or not key[3] & _ALIGNED or key[4] is not None:
                 raise Unsupported("an array argument is not C-contiguous")
             sizes = tuple([n if isinstance(n, int) else _bare(n) for n in value.shape])
-            arguments[position] = ArrayArg(position, types.as_dtype(key[1]), sizes, i in trace.written)
+            place = arguments[position][3]
+            arguments[position] = ArrayArg(position, types.as_dtype(key[1]), sizes, i in trace.written, place)
             arrays.append(position)
         for position, argument in enumerate(arguments):
             if isinstance(argument, tuple):
                 raise Unsupported("an array argument is not read")
         return arguments, arrays
+
+    def _hidden(self, step: HiddenStep, arguments: list[Any], position_of: dict[str, int]) -> None:
+        """A global or closure variable that is an input: one number or one array."""
+        place = self._place(ast.parse(step.source, mode="eval").body)
+        kind = step.key[0]
+        position = len(arguments)
+        if kind == "array":
+            position_of[step.names[0]] = position
+            arguments.append(("array", step.names[0], step.key, place))
+        elif kind in ("int", "float"):
+            name = step.names[0]
+            arguments.append(NumberArg(position, kind, name if kind == "float" else self._symbol_of(name), place))
+        else:
+            raise Unsupported(f"the variable {step.name} is a {kind}")
 
     def _symbol_of(self, name: str) -> str:
         """The size symbol that a Python int argument got: the trace's code begins with `p0 = a3`."""
@@ -161,8 +181,6 @@ class _Maker:
                 self._number_step(step, spec)
             elif isinstance(step, TraceGuard):
                 self._guard(ast.parse(step.source, mode="eval").body, spec, True)
-            else:
-                raise Unsupported("a global or closure variable is an input")
 
     def _number_step(self, step: NumberStep, spec: EntrySpec) -> None:
         tree = ast.parse(step.source, mode="eval").body
@@ -189,22 +207,24 @@ class _Maker:
         if guard.a != guard.b or guard.op != "eq":
             spec.guards.append(guard)
 
-    def _identity(self, left: ast.expr, right: ast.expr) -> SameGlobal:
+    def _identity(self, left: ast.expr, right: ast.expr) -> SameObject:
         """`c_3['np'] is c_4`"""
+        if not isinstance(right, ast.Name) or right.id not in self.trace.constants:
+            raise Unsupported("a variable is compared in Python")
+        return SameObject(self._place(left), self._word(self.trace.constants[right.id]))
+
+    def _place(self, tree: ast.expr) -> Place:
+        """`c_3['np']` or `c_7.cell_contents`"""
         constants = self.trace.constants
-        if (
-            isinstance(left, ast.Subscript)
-            and isinstance(left.value, ast.Name)
-            and isinstance(left.slice, ast.Constant)
-            and isinstance(right, ast.Name)
-            and type(constants.get(left.value.id)) is dict
-            and right.id in constants
-        ):
-            namespace, name = constants[left.value.id], left.slice.value
+        holder = constants.get(tree.value.id) if isinstance(tree, (ast.Subscript, ast.Attribute)) and isinstance(
+            tree.value, ast.Name) else None  # fmt: skip
+        if isinstance(tree, ast.Subscript) and isinstance(tree.slice, ast.Constant) and type(holder) is dict:
             # The dict's own key object, so that the lookup compares by identity first.
-            own = next((k for k in namespace if k == name), name)
-            return SameGlobal(self._word(namespace), self._word(own), self._word(constants[right.id]))
-        raise Unsupported("a variable is compared in Python")
+            own = next((k for k in holder if k == tree.slice.value), tree.slice.value)
+            return Place((self._word(holder), self._word(own)))
+        if isinstance(tree, ast.Attribute) and tree.attr == "cell_contents" and type(holder) is CellType:
+            return Place((self._word(holder),))
+        raise Unsupported(f"the variable {ast.unparse(tree)} is read in Python")
 
     def _int(self, tree: ast.expr) -> int | Dim:
         """An integer expression over sizes and int arguments."""
@@ -280,11 +300,17 @@ class _Maker:
 
 def _shifted(item: Any, by: int) -> Any:
     """Object words moved behind the dtype words."""
-    if isinstance(item, SameGlobal):
-        return SameGlobal(item.namespace + by, item.key + by, item.expected + by)
+    if isinstance(item, SameObject):
+        return SameObject(_moved(item.place, by), item.expected + by)
     if isinstance(item, ObjectArg):
-        return ObjectArg(item.position, item.word + by)
+        return dataclasses.replace(item, word=item.word + by)
+    if isinstance(item, (ArrayArg, NumberArg)) and item.place is not None:
+        return dataclasses.replace(item, place=_moved(item.place, by))
     return item
+
+
+def _moved(place: Place, by: int) -> Place:
+    return Place(tuple([w + by for w in place.words]))
 
 
 def _bare(n: Dim) -> str:

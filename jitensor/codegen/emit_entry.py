@@ -59,13 +59,22 @@ class Offsets:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """A variable outside the call: `words` are the context words of (dict, key), or of (cell,)."""
+
+    words: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ArrayArg:
-    """A C-contiguous, aligned array. dims: a required size, or the name of the symbol that it gives."""
+    """A C-contiguous, aligned array. dims: a required size, or the name of the symbol that it gives. place: where it is
+    read from, if it is no argument."""
 
     position: int
     dtype: DType
     dims: tuple[int | str, ...]
     written: bool
+    place: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class NumberArg:
     position: int
     kind: str
     name: str
+    place: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class ObjectArg:
 
     position: int
     word: int
+    place: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +116,7 @@ class EntrySpec:
     `words`: how many context words follow the fixed ones; kernels come first, then dtypes."""
 
     arguments: list[Any]
-    guards: list[Guard | SameGlobal]
+    guards: list[Guard | SameObject]
     floats: list[FloatStep]
     sizes: list[int | Dim]
     numbers: list[tuple[DType, Any]]
@@ -118,11 +129,10 @@ class EntrySpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SameGlobal:
-    """A variable of a dict (context words: dict, key) must be the very object in word `expected`."""
+class SameObject:
+    """The variable at `place` must be the very object in word `expected`."""
 
-    namespace: int
-    key: int
+    place: Place
     expected: int
 
 
@@ -276,10 +286,16 @@ class _Writer:
         return "\n".join([*sorted(declared), head, "entry:", *self.lines, *fail])
 
     def check_call(self) -> None:
-        self.require(self.compare("eq", "%nargs", str(len(self.spec.arguments))))
+        positional = sum(a.place is None for a in self.spec.arguments)
+        self.require(self.compare("eq", "%nargs", str(positional)))
         self.require(self.set("c", "icmp eq ptr %kwnames, null"))
 
     def argument(self, i: int) -> str:
+        outside = self.spec.arguments[i].place
+        if outside is not None:
+            found = self.fetch(outside)
+            self.require(self.set("c", f"icmp ne ptr {found}, null"))
+            return found
         place = self.set("p", f"getelementptr ptr, ptr %args, i64 {i}")
         return self.set("arg", f"load ptr, ptr {place}")
 
@@ -292,15 +308,21 @@ class _Writer:
         else:
             self.check_array(argument, object)
 
-    def check_guard(self, guard: Guard | SameGlobal) -> None:
+    def check_guard(self, guard: Guard | SameObject) -> None:
         if isinstance(guard, Guard):
             a, b = (self.integer(x, self.symbols) for x in (guard.a, guard.b))
             self.require(self.compare(guard.op, a, b))
             return
+        found = self.fetch(guard.place)
+        self.require(self.set("c", f"icmp eq ptr {found}, {self.word(guard.expected)}"))
+
+    def fetch(self, place: Place) -> str:
+        """The object at a place, borrowed; null where there is none."""
+        words = [self.word(w) for w in place.words]
+        if len(words) == 1:
+            return self.field(words[0], self.at.head, "ptr")  # a cell holds its object first
         self.declared.add("declare ptr @PyDict_GetItem(ptr, ptr)")
-        namespace, key, expected = (self.word(w) for w in (guard.namespace, guard.key, guard.expected))
-        found = self.set("g", f"call ptr @PyDict_GetItem(ptr {namespace}, ptr {key})")
-        self.require(self.set("c", f"icmp eq ptr {found}, {expected}"))
+        return self.set("g", f"call ptr @PyDict_GetItem(ptr {words[0]}, ptr {words[1]})")
 
     def float(self, tree: Any) -> str:
         """A tree of Python float arithmetic as a double; what Python would raise for goes to the Python path."""
@@ -442,6 +464,13 @@ class _Writer:
         """Output arrays, and memory for scalars; buffer number -> pointer to its data."""
         self.data: dict[int, str] = {}
         self.made: dict[int, str] = {}  # buffer number -> array object
+        # Another thread may rebind a variable while the kernels run without the GIL.
+        self.borrowed = [
+            o for a, o in zip(self.spec.arguments, self.objects, strict=True)
+            if a.place is not None and isinstance(a, ArrayArg)
+        ]  # fmt: skip
+        for object in self.borrowed:
+            self.emit(f"call void @Py_IncRef(ptr {object})")
         for number, position in enumerate(self.spec.arrays):
             self.data[number] = self.field(self.objects[position], self.at.data, "ptr")
         scalars = {
@@ -488,7 +517,7 @@ class _Writer:
         missing = self.set("c", f"icmp eq ptr {made}, null")
         self.emit(f"br i1 {missing}, label %none{n}, label %made{n}")
         self.lines.append(f"none{n}:")
-        for other in self.made.values():
+        for other in (*self.made.values(), *self.borrowed):
             self.emit(f"call void @Py_DecRef(ptr {other})")
         self.emit("ret ptr null")
         self.lines.append(f"made{n}:")
@@ -568,6 +597,8 @@ class _Writer:
         for number, made in self.made.items():
             if number not in returned:
                 self.emit(f"call void @Py_DecRef(ptr {made})")
+        for object in self.borrowed:
+            self.emit(f"call void @Py_DecRef(ptr {object})")
         if not self.spec.is_tuple:
             self.emit(f"ret ptr {results[0]}")
             return

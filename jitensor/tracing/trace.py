@@ -34,6 +34,7 @@ from jitensor.tracing.signature import Key, describe, rebuild
 from jitensor.tracing.ufuncs import supported
 
 _WRITEABLE = 0x400
+CALLS_BEFORE_NATIVE = 2  # the first call of a trace pays for its kernels alone
 Finish = Callable[[list[Any], Sequence[Any], Any, Any], Any]
 
 
@@ -66,7 +67,8 @@ class Trace:
         self.bind = bind
         self.source = source
         self.finish = finish
-        self.calls = 0
+        self.calls = 0  # that came through the Python path
+        self.next_native = CALLS_BEFORE_NATIVE
         self.only_python = ""  # why no native entry serves this trace
         self.feeds = context.feeds
         self.all_steps: list[Any] = list(context.steps)
@@ -211,7 +213,7 @@ class Tracing:
             parts = [self.output(r) for r in result]
             return lambda outs, arguments, sizes, extras: kind(*[p(outs, arguments, sizes, extras) for p in parts])
         if kind is dict:
-            items = [(name, self.output(r)) for name, r in result.items()]
+            items = [(n.narrow("a dict key") if isinstance(n, Number) else n, self.output(r)) for n, r in result.items()]
             return lambda outs, arguments, sizes, extras: {n: p(outs, arguments, sizes, extras) for n, p in items}
         if isinstance(result, ModuleView):
             result = result._module
@@ -244,7 +246,9 @@ class Tracing:
         if back is not None:
             return lambda outs, arguments, sizes, extras: np.ascontiguousarray(outs[position]).transpose(back)
         producer = self.context.builder.producer.get(value.id)
-        if producer is None or producer.primitive.family == "movement":  # may come back in another memory order
+        loops = ("elementwise", "reduction", "creation", "join", "update", "contraction")
+        if len(x.dims) > 1 and (producer is None or producer.primitive.family not in loops):
+            # What passes a buffer through may hand it on in another memory order.
             return lambda outs, arguments, sizes, extras: np.ascontiguousarray(outs[position])
         return _formed(("array", position), lambda outs, arguments, sizes, extras: outs[position])
 
