@@ -17,6 +17,8 @@ from jitensor.ir.graph import CONSTANT, Graph, GraphBuilder, Node, Value
 from jitensor.ir.types import TensorType
 from jitensor.ops.structure import size_value
 
+# Families whose results have no size that is not one of an operand's or a parameter.
+_SIZES_FROM_OPERANDS = frozenset(("elementwise", "reduction", "movement", "reshape", "creation", "update"))
 SIZE_PARAMS = frozenset(("shape", "sizes", "starts"))  # parameters that hold sizes; all others are part of the code
 
 
@@ -114,6 +116,8 @@ class Outline:
             parts.append((node.primitive, tuple([ids[v.id] for v in node.inputs]), self.params(node)))
             for v in node.outputs:
                 ids[v.id] = len(ids)
+            if node.primitive.family not in _SIZES_FROM_OPERANDS:
+                parts.append(tuple([self.shape(v.type.shape) for v in node.outputs]))
         parts.append(tuple([ids[v.id] for v in self.graph.outputs]))
         parts.append(tuple([(ids[t.id], ids[v.id]) for t, v in self.graph.updates]))
         return tuple(parts)

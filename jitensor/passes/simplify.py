@@ -120,7 +120,7 @@ def _sink_reshape(r: Rewriter, node: Node, inputs: tuple[Value, ...]) -> tuple[V
     if producer is None:
         return None
     full, shape = inputs[0].shape, node.output.shape
-    if any(v.shape not in ((), full) for v in producer.inputs):
+    if not full or any(v.shape not in ((), full) for v in producer.inputs):
         return None
     operands = tuple(
         r.add(node.primitive, (v,), TensorType(v.dtype, shape), node.location, shape=shape) if v.shape else v
