@@ -194,10 +194,10 @@ class TraceContext:
         self._answers[key] = True
         if value != value or isinstance(value, complex):
             self.guard(f"repr({source}) == {repr(value)!r}", why, (source, value))
-        elif isinstance(value, float):
-            self.guard(f"{source} == {self.constant_name(value)}", why, (source, value))
-        else:
+        elif type(value) is int:
             self.guard(f"{source} == {value!r}", why, (source, value))
+        else:
+            self.guard(f"{source} == {self.constant_name(value)}", why, (source, value))
 
     # Graph ------------------------------------------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ def matrix_transpose(x: Any) -> Any:
 def swapaxes(a: Any, axis1: Any, axis2: Any) -> Any:
     x = _start(a)
     perm = list(range(len(x.dims)))
-    i, j = normalise_axis(axis1, len(perm)), normalise_axis(axis2, len(perm))
+    i, j = normalise_axis(axis1, len(perm), "axis1"), normalise_axis(axis2, len(perm), "axis2")
     perm[i], perm[j] = perm[j], perm[i]
     return arrays.transpose(x, perm)
 
@@ -714,7 +714,15 @@ def _cell_of(x: Any) -> Any:
     return as_tracer(here("np.array"), x).cell
 
 
-@records(np.asarray, np.asanyarray, np.ascontiguousarray, creates=True)
+@records(np.ascontiguousarray, creates=True)
+def ascontiguousarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
+    x = asarray(a, dtype)
+    if not x.dims:
+        return arrays.expand_dims(x, (0,))
+    return x if x.contiguous else fresh(x.context, x.value())
+
+
+@records(np.asarray, np.asanyarray, creates=True)
 def asarray(a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None, like: Any = None) -> Any:
     context = here("np.asarray")
     if isinstance(a, (list, tuple)) and dtype is not None and not any_traced(a):
@@ -1287,6 +1295,7 @@ def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = Fal
     if any(len(set(n)) != len(n) for n in names):
         raise unsupported("np.einsum with a repeated letter in one operand", "Use np.diagonal or np.trace.")
     result = _einsum_product(parts, names, output)
+    result = fresh(context, result.value(), scalar=not result.dims, layout=result.layout)
     return result if out is None else _into_out(result, out)
 
 

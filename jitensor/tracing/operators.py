@@ -86,8 +86,12 @@ def _ipower(self: Tracer, other: Any) -> Any:
     return self
 
 
-def _invert(self: Tracer) -> Any:
-    return call(np.invert, self)
+def _unary(ufunc: np.ufunc) -> Callable[[Tracer], Any]:
+    def operate(self: Tracer) -> Any:
+        result = call(ufunc, self)
+        return ufuncs.as_weak(result) if self.weak else result
+
+    return operate
 
 
 def _iter(self: Tracer) -> Iterator[Any]:
@@ -138,9 +142,9 @@ def _round(self: Tracer, digits: Any = None) -> Any:
 
 
 _METHODS = {
-    **{"__pow__": _power, "__rpow__": _rpower, "__ipow__": _ipower, "__neg__": lambda self: call(np.negative, self)},
-    **{"__pos__": lambda self: call(np.positive, self), "__abs__": lambda self: call(np.absolute, self)},
-    **{"__invert__": _invert, "__getitem__": getitem, "__setitem__": setitem, "__iter__": _iter, "__bool__": _bool},
+    **{"__pow__": _power, "__rpow__": _rpower, "__ipow__": _ipower, "__neg__": _unary(np.negative)},
+    **{"__pos__": _unary(np.positive), "__abs__": _unary(np.absolute)},
+    **{"__invert__": _unary(np.invert), "__getitem__": getitem, "__setitem__": setitem, "__iter__": _iter, "__bool__": _bool},
     **{"__contains__": _contains, "__index__": _index, "__float__": _float, "__int__": _int, "__complex__": _complex},
     "__array__": _array,
     "__round__": _round,

@@ -33,11 +33,11 @@ _NO = np._NoValue  # type: ignore[attr-defined]
 Axes = tuple[int, ...]
 
 
-def normalise_axis(axis: Any, rank: int) -> int:
-    """The axis counted from 0. Raises numpy.exceptions.AxisError."""
+def normalise_axis(axis: Any, rank: int, name: str | None = None) -> int:
+    """The axis counted from 0. Raises numpy.exceptions.AxisError, with the argument's name where NumPy gives it."""
     axis = operator.index(axis)
     if not -rank <= axis < rank:
-        raise np.exceptions.AxisError(axis, rank)
+        raise np.exceptions.AxisError(axis, rank, name)
     return axis % rank if rank else 0
 
 
