@@ -290,8 +290,10 @@ class _Static:
                     computed[value.id] = len(values)
                     values.append(value)
                 self.sources.append(_result_source(computed[value.id], tensor._dtype))
-        self.numbers_only = all(t._dtype is not string for t in function._inputs)
         graph = trace.builder.finish(values)
+        # Placeholders may have been made in another order than the arguments', and strings are no inputs of the graph.
+        order = [inputs[v.id] for v in graph.inputs]
+        self.order = None if order == list(range(len(function._inputs))) else order
         self.executable = pipeline.build(graph) if _does_something(graph) else None
         self.only_results = (
             [s.dtype for s in self.sources if isinstance(s, _Result)]
@@ -302,10 +304,10 @@ class _Static:
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         if self.executable is None:
             arrays = []
-        elif self.numbers_only:
+        elif self.order is None:
             arrays = self.executable([t._array for t in tensors], _NO_SIZES)
         else:
-            arrays = self.executable([t._array for t in tensors if t._dtype is not string], _NO_SIZES)
+            arrays = self.executable([tensors[i]._array for i in self.order], _NO_SIZES)
         if self.only_results is not None:
             return list(map(make_eager, arrays, self.only_results))
         return [source(tensors, arrays) for source in self.sources]

@@ -631,3 +631,11 @@ def test_numpy_ufuncs_record_on_traced_tensors():
 def test_values_needed_while_tracing(body):
     with pytest.raises(jt.errors.OperatorNotAllowedInGraphError, match="test_function_rules.py"):
         jt.function(body)(one)
+
+
+def test_arguments_in_containers_keep_their_places():
+    f = jt.function(lambda d: d["w"] - d["b"][0])
+    assert value(f({"w": jt.constant([5, 6]), "b": [jt.constant(1)]})) == [4, 5]
+    assert value(f({"b": [jt.constant(2)], "w": jt.constant([5, 6])})) == [3, 4]
+    g = jt.function(lambda name, x, other: (other, x + 1, name))
+    assert value(g("a", one, jt.constant("b"))[1]) == 2
