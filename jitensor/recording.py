@@ -411,18 +411,30 @@ _SIZES = (0, 1, 2, 7, 60, 5040)
 
 
 def _samples(arguments: Any) -> list[tuple[int, int]]:
-    """(size, rank) pairs to try. The sizes that occur are tried too: an unknown size next to 4 may have to be 4."""
-    occurring = set()
-    unknown_rank = False
-    for tensor in tensors_in(arguments):
-        if tensor._sizes is None:
-            unknown_rank = True
-        else:
-            occurring.update(n for n in tensor._sizes if n is not None)
-    sizes = [*_SIZES[:2], *sorted(occurring - set(_SIZES)), *_SIZES[2:]]
-    if not unknown_rank:
-        return [(n, 0) for n in sizes]
-    return list(itertools.product([1, *sorted(occurring - set(_SIZES)), 2, 7], range(5)))
+    """(size, rank) pairs to try. The numbers that occur are tried too: an unknown size next to 4 may have to be 4."""
+    occurring: set[int] = set()
+    _collect_numbers(arguments, occurring)
+    others = sorted(n for n in occurring if n not in _SIZES)
+    if any(t._sizes is None for t in tensors_in(arguments)):
+        return list(itertools.product([1, *others, 2, 7], range(5)))
+    return [(n, 0) for n in (*_SIZES[:2], *others, *_SIZES[2:])]
+
+
+_LARGEST_TRIED = 100_000
+
+
+def _collect_numbers(value: Any, found: set[int]) -> None:
+    """Sizes of tensors and arrays, lengths of lists, and integers."""
+    if isinstance(value, Tensor):
+        found.update(n for n in value._sizes or () if n is not None)
+    elif isinstance(value, np.ndarray):
+        found.update(value.shape)
+    elif isinstance(value, (list, tuple, dict)):
+        found.add(len(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            _collect_numbers(item, found)
+    elif isinstance(value, int) and 0 <= value <= _LARGEST_TRIED:
+        found.add(int(value))
 
 
 def _common_sizes(shapes: list[Sizes]) -> Sizes | None:
