@@ -94,8 +94,8 @@ def test_numba_text_of_a_small_program():
     assert lines == ["t5 = exp_f32(x * float32(0.5)) + float32(1.0)"]
     assert names[5] == "t5"
     (source,) = scalar_numba.functions(program)
-    assert source.startswith("@njit(error_model='numpy')\ndef exp_f32(x):\n")
-    assert "fastmath" not in source
+    assert source.startswith('@njit(error_model="numpy", fastmath=False)\ndef exp_f32(x):\n')
+    assert "contract" not in source
 
 
 def test_functions_come_once_and_callees_first():

@@ -51,7 +51,7 @@ from jitensor.codegen.nest import (
 )
 from jitensor.codegen.scalar_numba import NJIT, NUMBA_TYPE, Dialect, functions, literal, write_statements
 from jitensor.codegen.schedule import schedule
-from jitensor.scalar.program import INTEGERS, WIDTH
+from jitensor.scalar.program import FLOATS, INTEGERS, WIDTH
 
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
 DECORATOR = '@njit(error_model="numpy", fastmath={"contract"})'
@@ -94,7 +94,7 @@ def add_any_order(a, b):
     return a + b
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", fastmath=False)
 def strict_mul(a, b):
     """a * b, rounded: never part of an fma."""
     return a * b
@@ -257,7 +257,10 @@ class _Writer:
         self.put(f"{self.bind(s.name, s.type)} = at(scalars, {offset}, {NUMBA_TYPE[s.type]})[0]")
 
     def Variable(self, s: Variable) -> None:
-        start = self.value(s.start) if isinstance(s.start, str) else literal(s.start, s.type)
+        if isinstance(s.start, str):
+            start = self.value(s.start)
+        else:
+            start = literal(float(s.start) if s.type in FLOATS else s.start, s.type)
         name = self.names.get(s.name) or self.bind(s.name, s.type)
         self.assign(name, start)
 

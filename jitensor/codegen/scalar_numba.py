@@ -116,7 +116,8 @@ NJIT = Dialect(
         ("floor", "f"): "np.floor({0})", ("ceil", "f"): "np.ceil({0})",
         ("trunc", "f"): "np.trunc({0})", ("rint", "f"): "np.rint({0})",
     },
-    "@njit(error_model='numpy')",
+    # Said although it is the default: a function otherwise takes its caller's flags.
+    '@njit(error_model="numpy", fastmath=False)',
 )  # fmt: skip
 _COMPARE = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 # Integer expressions that Numba computes in 64 bits and that must be brought back.
