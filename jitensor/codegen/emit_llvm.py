@@ -28,6 +28,11 @@ from jitensor.codegen.nest import (
 from jitensor.codegen.scalar_llvm import LLVM_TYPE, declarations, literal, write_instructions
 from jitensor.scalar.program import FLOATS, WIDTH
 
+# How a vector loop is unrolled, by the instructions of its body: long dependency chains gain from a second or fourth
+# independent copy; past LONG the copies spill and take long to compile, and even the scalar rest of the loop is better
+# folded into masked vectors (measured: Black-Scholes 6.4 -> 4.9 ns, gelu 1.36 -> 1.13 ns an element, 250 operations 30 %
+# less compile time).
+SHORT, MIDDLE, LONG = 64, 130, 450
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
 _ACCUMULATE = {"sum": "fadd reassoc", "add": "add", "or": "or", "and": "and"}
 
@@ -48,6 +53,7 @@ class _Writer:
         self.variables: set[str] = set()
         self.label = "entry"
         self.serial = 0
+        self.loops: list[str] = []  # metadata of loops
 
     def run(self, symbol: str) -> str:
         for i in range(len(self.nest.buffers)):
@@ -73,7 +79,7 @@ class _Writer:
 
     def metadata(self) -> list[str]:
         """One alias scope per written buffer; the list each access names says what it cannot overlap."""
-        lines = ["!3 = distinct !{!3, !4}", '!4 = !{!"llvm.loop.unroll.full"}', "!0 = !{}", '!1 = distinct !{!1, !"buffers"}']
+        lines = [*self.loops, "!0 = !{}", '!1 = distinct !{!1, !"buffers"}']
         written = [i for i, (_, w) in enumerate(self.nest.buffers) if w]
         for i in written:
             lines.append(f'!{10 + i * 3} = distinct !{{!{10 + i * 3}, !1, !"b{i}"}}')
@@ -219,16 +225,37 @@ class _Writer:
         self.lines.append(f"body{n}:")
         self.label = f"body{n}"
         self.names[s.variable] = variable
+        first = len(self.lines)
         self.block(s.body)
         self.emit(f"br label %latch{n}")
         self.lines.append(f"latch{n}:")
         self.emit(f"{variable}.next = add i64 {variable}, {s.step}")
-        unroll = ", !llvm.loop !3" if isinstance(s.start, int) and isinstance(s.stop, int) else ""
-        self.emit(f"br label %head{n}{unroll}")
+        self.emit(f"br label %head{n}{self.advice(s, len(self.lines) - first)}")
         self.lines.append(f"exit{n}:")
         self.label = f"exit{n}"
         if shadowed is not None:
             self.names[s.variable] = shadowed
+
+    def advice(self, s: For, length: int) -> str:
+        """Loop metadata for LLVM's vectoriser and unroller."""
+        if isinstance(s.start, int) and isinstance(s.stop, int):
+            return self.loop_metadata("llvm.loop.unroll.full", "")
+        if not s.vector or length <= SHORT or any(isinstance(b, For) for b in s.body):
+            return ""
+        # The fma of polynomials wait for each other; plain arithmetic of the user's is rarely one chain.
+        waiting = sum("@llvm.fma." in line for line in self.lines[-length:]) * 5 > length
+        if length <= MIDDLE and waiting:
+            return self.loop_metadata("llvm.loop.interleave.count", ", i32 4")
+        if length <= LONG and waiting:
+            return self.loop_metadata("llvm.loop.interleave.count", ", i32 2")
+        if length <= MIDDLE or any(isinstance(b, Accumulate) for b in s.body):
+            return ""
+        return self.loop_metadata("llvm.loop.vectorize.predicate.enable", ", i1 true")
+
+    def loop_metadata(self, name: str, value: str) -> str:
+        number = 1000 + 2 * len(self.loops)
+        self.loops += [f"!{number} = distinct !{{!{number}, !{number + 1}}}", f'!{number + 1} = !{{!"{name}"{value}}}']
+        return f", !llvm.loop !{number}"
 
     def If(self, s: If) -> None:
         self.serial += 1
