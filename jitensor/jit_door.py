@@ -25,7 +25,7 @@ from jitensor.runtime.counters import tally
 from jitensor.tracing import operators  # noqa: F401  (attaches the behaviour of tracers)
 from jitensor.tracing.clone import World
 from jitensor.tracing.context import current
-from jitensor.tracing.signature import Key, describe, key_text
+from jitensor.tracing.signature import Key, describe, key_text, spellings
 from jitensor.tracing.trace import Trace, Tracing
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -90,15 +90,16 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             for trace in traces:
                 bound = trace.bind(leaves)
                 if bound is not None and (not trace.held or _alive(trace, leaves)):
-                    return self._run(trace, bound, values, key, leaves)
+                    return self._run(trace, bound, values, key, leaves, -1 if kwargs else len(args))
         trace, bound = self._trace(key, leaves, values)
-        return self._run(trace, bound, values, key, leaves)
+        return self._run(trace, bound, values, key, leaves, -1 if kwargs else len(args))
 
-    def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key, leaves: Sequence[Any]) -> Any:
+    def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key, leaves: Sequence[Any], given: int) -> Any:
         arguments, sizes, extras = bound
-        trace.calls += 1
-        if trace.calls == trace.next_native:
-            self._install(trace, key, values, arguments, sizes)
+        if given >= 0:  # native entries take positional arguments
+            trace.calls += 1
+            if trace.calls == trace.next_native:
+                self._install(trace, key, values[:given], arguments, sizes)
         if trace.written and len(trace.arrays) > 1 and trace.overlapping(arguments):
             # Arguments that overlap, one of them written: the undecorated function has NumPy's meaning for them.
             if events.wanted("run"):
@@ -204,7 +205,8 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
 
     def _make(self, key: Key, leaves: Sequence[Any]) -> Trace:
         start = time.perf_counter()
-        tracing = Tracing(self.__name__, ("tuple", *_without_aliases(key)), leaves)
+        names = [s for p, k in zip(self._parameters, _without_aliases(key), strict=True) for s in spellings(k, p.name)]
+        tracing = Tracing(self.__name__, ("tuple", *_without_aliases(key)), leaves, names)
         tracing.context.world = tracing.world  # type: ignore[attr-defined]
         trace = tracing.run(self._run_clone)
         if events.wanted("trace"):

@@ -32,7 +32,7 @@ def same(function: Callable[..., Any], *args: Any, exact: bool = False, jitted: 
 def same_error(function: Callable[..., Any], *args: Any, text: bool = True) -> Any:
     """Both raise the same class (or ours a subclass), and our text starts with NumPy's. The cache stays empty."""
     jitted = jt.jit(function)
-    with np.errstate(all="ignore"), pytest.raises(Exception) as expected:  # noqa: PT011
+    with np.errstate(all="ignore"), pytest.raises(Exception) as expected:
         function(*copies(args))
     with pytest.raises(expected.type) as got:
         jitted(*copies(args))

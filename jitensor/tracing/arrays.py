@@ -182,7 +182,9 @@ def adopt(context: TraceContext, array: np.ndarray[Any, Any]) -> Tracer:
         supported(array.dtype)
         cell = Cell(context.held_input(array), len(context.feeds) - 1, bool(array.flags.writeable))
         context.cells.append(cell)
-        known = Tracer(context, cell, array.shape, array.dtype, layout=layout_of(array), contiguous=array.flags.c_contiguous)
+        known = Tracer(
+            context, cell, array.shape, array.dtype, layout=layout_of(array), contiguous=array.flags.c_contiguous
+        )
         context.adopted[id(array)] = known
     result: Tracer = known
     return result
@@ -242,7 +244,9 @@ def from_sequence(context: TraceContext, items: list[Any], dtype: Any = None) ->
     if not any_traced(items):
         array = np.array(items)
         if array.dtype == object:
-            raise DTypeError("object arrays are not supported: the list mixes kinds or lengths", location=user_location())
+            raise DTypeError(
+                "object arrays are not supported: the list mixes kinds or lengths", location=user_location()
+            )
         return constant_array(context, array)
     parts = [as_tracer(context, i) for i in items]
     return STACK(context, parts, weak=[kind_of(i) for i in items])

@@ -83,7 +83,11 @@ class World:
         clone = types.FunctionType(function.__code__.replace(), namespace, function.__name__, None, cells or None)
         self.functions[id(function)] = (function, clone)
         clone.__dict__.update(function.__dict__)
-        clone.__doc__, clone.__module__, clone.__qualname__ = function.__doc__, function.__module__, function.__qualname__
+        clone.__doc__, clone.__module__, clone.__qualname__ = (
+            function.__doc__,
+            function.__module__,
+            function.__qualname__,
+        )
         clone.__defaults__ = tuple(map(self.wrap, function.__defaults__)) if function.__defaults__ else None
         if function.__kwdefaults__:
             clone.__kwdefaults__ = {name: self.wrap(v) for name, v in function.__kwdefaults__.items()}

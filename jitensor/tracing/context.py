@@ -67,6 +67,7 @@ class TraceContext:
         self.cells: list[Any] = []  # of array inputs, in the order of their feeds
         self.scalar_hints: dict[int, tuple[str, Any]] = {}  # input id -> its number: source, value in this call
         self.constants_of: dict[int, np.ndarray[Any, Any]] = {}  # input id -> array made of constants in the trace
+        self.spelled: dict[str, str] = {}  # names in generated code -> how the user writes them
         self.adopted: dict[int, Any] = {}  # id of a foreign array -> its tracer
         self._answers: dict[tuple[str, Any, Any], bool] = {}
         self._scalars: dict[tuple[str, DType], Value] = {}

@@ -201,7 +201,9 @@ def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     x = _start(a)
     rank = len(x.dims)
     sources = [normalise_axis(d, rank) for d in (source if isinstance(source, (tuple, list)) else (source,))]
-    targets = [normalise_axis(d, rank) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+    targets = [
+        normalise_axis(d, rank) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))
+    ]
     if len(sources) != len(targets):
         raise ValueError("`source` and `destination` arguments must have the same number of elements")
     perm = [d for d in range(rank) if d not in sources]
@@ -287,7 +289,11 @@ def _each(items: Sequence[Any], change: Callable[[Tracer], Tracer]) -> Any:
     results = []
     for item in items:
         x = as_tracer(context, item)
-        x = Tracer(context, x.cell, x.dims, x.dtype, x.chain, layout=x.layout, contiguous=x.contiguous) if x.scalar else x
+        x = (
+            Tracer(context, x.cell, x.dims, x.dtype, x.chain, layout=x.layout, contiguous=x.contiguous)
+            if x.scalar
+            else x
+        )
         results.append(change(x))
     return results[0] if len(results) == 1 else tuple(results)
 
@@ -334,8 +340,11 @@ def diagonal(a: Any, offset: Any = 0, axis1: int = 0, axis2: int = 1) -> Any:
     wide = columns - max(offset, 0)
     high = rows - max(-offset, 0)
     count = wide if dims.less_equal(wide, high) else high
-    line = cast(x.context, composites.arange(
-        x.context.emit, x.context.constant(0, arrays.INT), x.context.constant(1, arrays.INT), count), arrays.INT)
+    line = cast(
+        x.context,
+        composites.arange(x.context.emit, x.context.constant(0, arrays.INT), x.context.constant(1, arrays.INT), count),
+        arrays.INT,
+    )
     parts = []
     for shift in (max(-offset, 0), max(offset, 0)):
         parts.append(x.context.emit(TABLE["add"], line, x.context.constant(shift, arrays.INT)))
@@ -541,7 +550,7 @@ def _rolled(x: Tracer, shifts: Sequence[Any], axes: Sequence[int]) -> Tracer:
 
 
 @records(np.tile)
-def tile(A: Any, reps: Any) -> Any:  # noqa: N803
+def tile(A: Any, reps: Any) -> Any:
     x = _start(A, *(reps if isinstance(reps, (tuple, list)) else (reps,)))
     counts = [as_dim(n) for n in (reps if isinstance(reps, (tuple, list)) else (reps,))]
     if len(counts) < len(x.dims):
@@ -615,7 +624,11 @@ def _pad_widths(x: Tracer, pad_width: Any) -> list[tuple[Size, Size]]:
 def _pad_each(x: Tracer, widths: list[tuple[Size, Size]], values: Any) -> Tracer:
     """constant_values per axis and side: one axis after another."""
     rank = len(x.dims)
-    items = [values] * rank if not isinstance(values[0], (tuple, list)) else list(values) * (rank if len(values) == 1 else 1)
+    items = (
+        [values] * rank
+        if not isinstance(values[0], (tuple, list))
+        else list(values) * (rank if len(values) == 1 else 1)
+    )
     dtype = supported(x.dtype)
     for axis, (pair, ends) in enumerate(zip(widths, items, strict=True)):
         ends = tuple(ends) * (2 if len(ends) == 1 else 1)
@@ -723,7 +736,9 @@ def ascontiguousarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
 
 
 @records(np.asarray, np.asanyarray, creates=True)
-def asarray(a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None, like: Any = None) -> Any:
+def asarray(
+    a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None, like: Any = None
+) -> Any:
     context = here("np.asarray")
     if isinstance(a, (list, tuple)) and dtype is not None and not any_traced(a):
         return constant_array(context, np.array(a, dtype=np.dtype(dtype)))
@@ -753,9 +768,7 @@ def copy_c(x: Tracer, order: Any = "C") -> Any:
     return copy(x, order)
 
 
-def astype(
-    x: Any, dtype: Any, order: Any = "K", casting: str = "unsafe", copy: bool = True, **options: Any
-) -> Any:
+def astype(x: Any, dtype: Any, order: Any = "K", casting: str = "unsafe", copy: bool = True, **options: Any) -> Any:
     x = _start(x)
     target = supported(np.dtype(dtype))
     if not np.can_cast(x.dtype, target.numpy, casting):
@@ -869,7 +882,9 @@ def linspace(
 
 
 @records(np.logspace, creates=True)
-def logspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None, axis: int = 0) -> Any:
+def logspace(
+    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None, axis: int = 0
+) -> Any:
     return _as_asked(call(np.power, base, linspace(start, stop, num, endpoint, axis=axis)), dtype)
 
 
@@ -878,7 +893,7 @@ def _as_asked(x: Tracer, dtype: Any) -> Tracer:
 
 
 @records(np.eye, creates=True)
-def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = float, order: Any = "C", **options: Any) -> Any:  # noqa: N803
+def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = float, order: Any = "C", **options: Any) -> Any:
     context = here("np.eye")
     (rows,), (columns,) = sizes_of(N), sizes_of(N if M is None else M)
     return fresh(context, composites.eye(context.emit, rows, columns, as_dim(k), supported(np.dtype(dtype))))
@@ -890,7 +905,7 @@ def identity(n: Any, dtype: Any = None, **options: Any) -> Any:
 
 
 @records(np.tri, creates=True)
-def tri(N: Any, M: Any = None, k: Any = 0, dtype: Any = float, **options: Any) -> Any:  # noqa: N803
+def tri(N: Any, M: Any = None, k: Any = 0, dtype: Any = float, **options: Any) -> Any:
     context = here("np.tri")
     (rows,), (columns,) = sizes_of(N), sizes_of(N if M is None else M)
     return fresh(context, composites.tri(context.emit, rows, columns, as_dim(k), supported(np.dtype(dtype))))
@@ -959,7 +974,9 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 
 
 @records(np.clip)
-def clip(a: Any, a_min: Any = _NO, a_max: Any = _NO, out: Any = None, *, min: Any = _NO, max: Any = _NO, **options: Any) -> Any:
+def clip(
+    a: Any, a_min: Any = _NO, a_max: Any = _NO, out: Any = None, *, min: Any = _NO, max: Any = _NO, **options: Any
+) -> Any:
     low, high = (None if v is _NO else v for v in (a_min if min is _NO else min, a_max if max is _NO else max))
     if low is None and high is None:
         return call(np.positive, a, out=out, **options)
@@ -980,7 +997,9 @@ def round_(a: Any, decimals: Any = 0, out: Any = None) -> Any:
             step = 10**-decimals
             scaled = call(np.rint, call(np.true_divide, x, float(step)))
             return _into_out(astype(call(np.multiply, scaled, float(step)), x.dtype), out)
-        made = call(np.rint, x) if x.dtype.kind == "b" else (fresh(x.context, x.value(), scalar=x.scalar, layout=x.layout))
+        made = (
+            call(np.rint, x) if x.dtype.kind == "b" else (fresh(x.context, x.value(), scalar=x.scalar, layout=x.layout))
+        )
         return _into_out(made, out)
     if decimals == 0:
         return call(np.rint, x, out=out)
@@ -1134,8 +1153,10 @@ def _gradient(x: Tracer, axis: int, h: Any) -> Tracer:
         return getitem(x, tuple([piece if d == axis else slice(None) for d in range(len(x.dims))]))
 
     if dims.less(x.dims[axis], 2):
-        raise ValueError("Shape of array too small to calculate a numerical gradient, at least (edge_order + 1) elements "
-                         "are required.")
+        raise ValueError(
+            "Shape of array too small to calculate a numerical gradient, at least (edge_order + 1) elements "
+            "are required."
+        )
     centre = (at(slice(2, None)) - at(slice(None, -2))) / (2.0 * h)
     first = (at(slice(1, 2)) - at(slice(0, 1))) / h
     last = (at(slice(-1, None)) - at(slice(-2, -1))) / h
@@ -1382,7 +1403,9 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
 @records(np.argsort)
 def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
     x, at = _along(_start(a), axis)
-    return fresh(x.context, x.context.emit(TABLE["argsort"], x.value(), axis=at, stable=kind == "stable" or bool(stable)))
+    return fresh(
+        x.context, x.context.emit(TABLE["argsort"], x.value(), axis=at, stable=kind == "stable" or bool(stable))
+    )
 
 
 @records(np.searchsorted)
@@ -1422,13 +1445,13 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
 
 RECORDED.update(
     {
-        **{np.sum: reductions.sum_, np.prod: reductions.prod, np.max: reductions.max_, np.min: reductions.min_},
-        **{np.amax: reductions.max_, np.amin: reductions.min_, np.mean: reductions.mean, np.var: reductions.var},
-        **{np.std: reductions.std, np.any: reductions.any_, np.all: reductions.all_, np.ptp: reductions.ptp},
-        **{np.argmax: reductions.argmax, np.argmin: reductions.argmin, np.count_nonzero: reductions.count_nonzero},
-        **{np.cumsum: reductions.cumsum, np.cumprod: reductions.cumprod, np.trace: reductions.trace},
-        **{np.nansum: reductions.nansum, np.nanprod: reductions.nanprod, np.nanmax: reductions.nanmax},
-        **{np.nanmin: reductions.nanmin, np.nanmean: reductions.nanmean},
+        np.sum: reductions.sum_, np.prod: reductions.prod, np.max: reductions.max_, np.min: reductions.min_,
+        np.amax: reductions.max_, np.amin: reductions.min_, np.mean: reductions.mean, np.var: reductions.var,
+        np.std: reductions.std, np.any: reductions.any_, np.all: reductions.all_, np.ptp: reductions.ptp,
+        np.argmax: reductions.argmax, np.argmin: reductions.argmin, np.count_nonzero: reductions.count_nonzero,
+        np.cumsum: reductions.cumsum, np.cumprod: reductions.cumprod, np.trace: reductions.trace,
+        np.nansum: reductions.nansum, np.nanprod: reductions.nanprod, np.nanmax: reductions.nanmax,
+        np.nanmin: reductions.nanmin, np.nanmean: reductions.nanmean,
     }
 )
 RECORDED[np.iscomplexobj] = lambda x: _start(x).dtype.kind == "c"
@@ -1507,6 +1530,3 @@ def dispatch(function: Any, args: Sequence[Any], options: dict[str, Any]) -> Any
         name = f"{getattr(function, '__module__', 'numpy')}.{getattr(function, '__name__', function)}"
         raise unsupported(name, "Compute it outside the jitted function, or write it with supported functions.")
     return version(*args, **options)
-
-
-

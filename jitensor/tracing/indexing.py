@@ -79,9 +79,7 @@ def normalise(x: Tracer, key: Any) -> list[Any]:
     if sum(1 for i in items if i is Ellipsis) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
     if used > len(x.dims):
-        raise IndexError(
-            f"too many indices for array: array is {len(x.dims)}-dimensional, but {used} were indexed"
-        )
+        raise IndexError(f"too many indices for array: array is {len(x.dims)}-dimensional, but {used} were indexed")
     fill = [slice(None)] * (len(x.dims) - used)
     if any(i is Ellipsis for i in items):
         at = next(n for n, i in enumerate(items) if i is Ellipsis)

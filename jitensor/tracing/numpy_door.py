@@ -299,11 +299,21 @@ _BY_IDENTITY = {id(getattr(builtins, name)): stand_in for name, stand_in in BUIL
 # math -------------------------------------------------------------------------------------------------------------------
 
 _UFUNC_OF_MATH = {
-    **{name: getattr(np, name) for name in ("exp", "expm1", "log1p", "log2", "log10", "sqrt", "cbrt", "sin", "cos", "tan")},
+    **{
+        name: getattr(np, name)
+        for name in ("exp", "expm1", "log1p", "log2", "log10", "sqrt", "cbrt", "sin", "cos", "tan")
+    },
     **{name: getattr(np, name) for name in ("sinh", "cosh", "tanh", "degrees", "radians", "copysign", "fmod", "hypot")},
-    **{"asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh, "fabs": np.fabs},
-    **{"atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power, "exp2": np.exp2, "log": np.log, "isnan": np.isnan},
-    **{"isinf": np.isinf, "isfinite": np.isfinite},
+
+        "asin": np.arcsin,
+        "acos": np.arccos,
+        "atan": np.arctan,
+        "asinh": np.arcsinh,
+        "acosh": np.arccosh,
+        "fabs": np.fabs
+    ,
+    "atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power, "exp2": np.exp2, "log": np.log, "isnan": np.isnan,
+    "isinf": np.isinf, "isfinite": np.isfinite,
 }
 
 
@@ -339,7 +349,9 @@ class MathDoor(StandIn):
 
 def _logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
     if b is not None or return_sign:
-        raise TraceError("logsumexp: b= and return_sign= are not supported in a traced function", location=user_location())
+        raise TraceError(
+            "logsumexp: b= and return_sign= are not supported in a traced function", location=user_location()
+        )
     x = _inexact(a)
     axes = normalise_axes(axis, len(x.dims))
     value = composites.logsumexp(x.context.emit, x.value(), axes, keepdims)

@@ -142,10 +142,16 @@ def _round(self: Tracer, digits: Any = None) -> Any:
 
 
 _METHODS = {
-    **{"__pow__": _power, "__rpow__": _rpower, "__ipow__": _ipower, "__neg__": _unary(np.negative)},
-    **{"__pos__": _unary(np.positive), "__abs__": _unary(np.absolute)},
-    **{"__invert__": _unary(np.invert), "__getitem__": getitem, "__setitem__": setitem, "__iter__": _iter, "__bool__": _bool},
-    **{"__contains__": _contains, "__index__": _index, "__float__": _float, "__int__": _int, "__complex__": _complex},
+    "__pow__": _power, "__rpow__": _rpower, "__ipow__": _ipower, "__neg__": _unary(np.negative),
+    "__pos__": _unary(np.positive), "__abs__": _unary(np.absolute),
+
+        "__invert__": _unary(np.invert),
+        "__getitem__": getitem,
+        "__setitem__": setitem,
+        "__iter__": _iter,
+        "__bool__": _bool
+    ,
+    "__contains__": _contains, "__index__": _index, "__float__": _float, "__int__": _int, "__complex__": _complex,
     "__array__": _array,
     "__round__": _round,
     "__trunc__": lambda self: to_python(call(np.trunc, self), int),
@@ -185,9 +191,9 @@ def _transpose(self: Tracer, *axes: Any) -> Any:
 
 def _item(self: Tracer, *index: Any) -> Any:
     if index:
-        self = getitem(self, index if len(index) > 1 else index[0])  # noqa: PLW0642
+        self = getitem(self, index if len(index) > 1 else index[0])
     if isinstance(self, Tracer) and self.dims:
-        self = reshape(self, ())  # noqa: PLW0642
+        self = reshape(self, ())
     return ufuncs.as_weak(self)
 
 
@@ -198,7 +204,9 @@ def _fill(self: Tracer, value: Any) -> None:
 def _view(self: Tracer, *args: Any, **options: Any) -> Any:
     if not args and not options:
         return getitem(self, Ellipsis)
-    raise TraceError("ndarray.view(dtype): reinterpreting memory is not supported. Use astype.", location=user_location())
+    raise TraceError(
+        "ndarray.view(dtype): reinterpreting memory is not supported. Use astype.", location=user_location()
+    )
 
 
 def _sort(self: Tracer, axis: int = -1, **options: Any) -> None:
@@ -226,17 +234,17 @@ _METHODS.update(
     **{
         name: _method(getattr(reductions, function))
         for name, function in {
-            **{"sum": "sum_", "prod": "prod", "max": "max_", "min": "min_", "mean": "mean", "var": "var", "std": "std"},
-            **{"any": "any_", "all": "all_", "argmax": "argmax", "argmin": "argmin", "cumsum": "cumsum"},
-            **{"cumprod": "cumprod", "trace": "trace"},
+            "sum": "sum_", "prod": "prod", "max": "max_", "min": "min_", "mean": "mean", "var": "var", "std": "std",
+            "any": "any_", "all": "all_", "argmax": "argmax", "argmin": "argmin", "cumsum": "cumsum",
+            "cumprod": "cumprod", "trace": "trace",
         }.items()
     },
     **{
         name: _method(getattr(functions, function))
         for name, function in {
-            **{"ravel": "ravel", "flatten": "flatten", "swapaxes": "swapaxes", "squeeze": "squeeze", "copy": "copy_c"},
-            **{"dot": "dot", "clip": "clip", "round": "round_", "take": "take", "repeat": "repeat"},
-            **{"diagonal": "diagonal", "argsort": "argsort", "searchsorted": "searchsorted"},
+            "ravel": "ravel", "flatten": "flatten", "swapaxes": "swapaxes", "squeeze": "squeeze", "copy": "copy_c",
+            "dot": "dot", "clip": "clip", "round": "round_", "take": "take", "repeat": "repeat",
+            "diagonal": "diagonal", "argsort": "argsort", "searchsorted": "searchsorted",
         }.items()
     },
     conj=lambda self: call(np.conjugate, self),

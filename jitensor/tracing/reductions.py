@@ -109,9 +109,7 @@ def _with_initial(ufunc: np.ufunc, x: Tracer, value: Value, initial: Any) -> Val
     return cast(x.context, combined.value(), value.dtype)
 
 
-def _total(
-    name: str, ufunc: np.ufunc, neutral: int, composite: Callable[..., Value]
-) -> Callable[..., Any]:
+def _total(name: str, ufunc: np.ufunc, neutral: int, composite: Callable[..., Value]) -> Callable[..., Any]:
     def reduce(
         a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, initial: Any = _NO,
         where: Any = _NO,
@@ -145,16 +143,24 @@ def _highest(dtype: np.dtype[Any]) -> Any:
     return True if dtype.kind == "b" else np.iinfo(dtype).max
 
 
-def _extreme(name: str, ufunc: np.ufunc, fill: Callable[..., Any], composite: Callable[..., Value]) -> Callable[..., Any]:
+def _extreme(
+    name: str, ufunc: np.ufunc, fill: Callable[..., Any], composite: Callable[..., Value]
+) -> Callable[..., Any]:
     def reduce(
         a: Any, axis: Any = None, out: Any = None, keepdims: Any = _NO, initial: Any = _NO, where: Any = _NO
     ) -> Any:
         x = _start(a, out, where)
         axes = normalise_axes(axis, len(x.dims))
         if where is not True and where is not _NO and (initial is _NO or initial is None):
-            raise ValueError(f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where mask "
-                             "one has to specify 'initial'")
-        if initial is not _NO and initial is not None and any(isinstance(x.dims[d], int) and x.dims[d] == 0 for d in axes):
+            raise ValueError(
+                f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where mask "
+                "one has to specify 'initial'"
+            )
+        if (
+            initial is not _NO
+            and initial is not None
+            and any(isinstance(x.dims[d], int) and x.dims[d] == 0 for d in axes)
+        ):
             kept = tuple([n for d, n in enumerate(x.dims) if d not in axes])
             zero = x.context.constant(fill(x.dtype), supported(x.dtype))
             value = x.context.emit(TABLE["full"], zero, shape=kept)
@@ -186,9 +192,7 @@ any_ = _logical("any", False, composites.any_)
 all_ = _logical("all", True, composites.all_)
 
 
-def mean(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, *, where: Any = _NO
-) -> Any:
+def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, *, where: Any = _NO) -> Any:
     x = _start(a, out, where)
     axes = normalise_axes(axis, len(x.dims))
     if where is not _NO and where is not True:
@@ -210,15 +214,15 @@ def _spread(name: str, composite: Callable[..., Value]) -> Callable[..., Any]:
         where: Any = _NO, mean: Any = _NO, correction: Any = _NO,
     ) -> Any:  # fmt: skip
         if (where is not _NO and where is not True) or mean is not _NO:
-            raise TraceError(f"{name}: where= and mean= are not supported in a traced function", location=user_location())
+            raise TraceError(
+                f"{name}: where= and mean= are not supported in a traced function", location=user_location()
+            )
         x = _start(a, out)
         axes = normalise_axes(axis, len(x.dims))
         ddof = ddof if correction is _NO else correction
         if isinstance(ddof, Number):
             ddof = ddof.narrow(f"{name}(ddof=)")
-        value = composite(
-            x.context.emit, x.value(), axes, ddof, supported(dtype) if dtype is not None else None
-        )
+        value = composite(x.context.emit, x.value(), axes, ddof, supported(dtype) if dtype is not None else None)
         return _finish(x, value, axes, keepdims, out)
 
     reduce.__name__ = name

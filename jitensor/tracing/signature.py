@@ -123,6 +123,24 @@ def leaf_keys(key: Key) -> Iterator[Key]:
         yield key
 
 
+def spellings(key: Key, name: str) -> list[str]:
+    """How a person writes each leaf of a value called `name`: `x`, `layers[0]['w']`."""
+    kind = key[0]
+    if kind in ("tuple", "list"):
+        return [s for i, k in enumerate(key[1:]) for s in spellings(k, f"{name}[{i}]")]
+    if kind == "slice":
+        return [
+            s
+            for part, k in zip(("start", "stop", "step"), key[1:], strict=True)
+            for s in spellings(k, f"{name}.{part}")
+        ]
+    if kind == "dict":
+        return [s for (_, n), k in zip(key[1], key[2:], strict=True) for s in spellings(k, f"{name}[{n!r}]")]
+    if kind == "namedtuple":
+        return [s for n, k in zip(key[1]._fields, key[2:], strict=True) for s in spellings(k, f"{name}.{n}")]
+    return [] if kind == "literal" else [name]
+
+
 def is_data(value: Any) -> bool:
     """True for numbers, arrays, literals and non-empty containers of them: what a hidden argument can be."""
     kind = type(value)

@@ -1,13 +1,7 @@
 """Tracing one call: arguments become tracers, the clone runs once, and what it returned becomes outputs of a graph.
 
-Owns `trace`, which gives a `Trace`: the executable, the generated code that binds a later call to it (guards, sizes,
-numbers), and the way its outputs become what NumPy would return. Must not know the cache or the decorator. The code bound:
-
-    def bind(leaves):
-        a0, a1 = leaves
-        d0, d1 = a0.shape
-        if not (1 < d0 - 1): return None                       # model.py:12
-        return (a0, float64(a1)), {'d0': d0, 'd1': d1}, ()
+Owns `Tracing`, which gives a `Trace`: the executable, the code that binds a later call to it, and the way its outputs
+become what NumPy would return. Must not know the cache or the decorator.
 """
 
 from __future__ import annotations
@@ -19,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jitensor import pipeline
-from jitensor.errors import JitensorError, TraceError
+from jitensor.errors import TraceError
 from jitensor.ir.dims import Dim, symbols_of
 from jitensor.ir.graph import Graph, Value
 from jitensor.ir.interpret import concrete as concrete_param
@@ -27,28 +21,16 @@ from jitensor.ir.types import TensorType
 from jitensor.ops import TABLE
 from jitensor.tracing import numpy_door
 from jitensor.tracing.arrays import Cell, Tracer, View, fresh
+from jitensor.tracing.binder import Binder, HiddenStep, spell
 from jitensor.tracing.clone import ModuleView, Variable, World
-from jitensor.tracing.context import Guard, NumberStep, TraceContext, running
+from jitensor.tracing.context import Guard, TraceContext, running
 from jitensor.tracing.numbers import ComplexNumber, FloatNumber, IntNumber, Number
-from jitensor.tracing.signature import Key, describe, rebuild
+from jitensor.tracing.signature import Key, describe, rebuild, spellings
 from jitensor.tracing.ufuncs import supported
 
 _WRITEABLE = 0x400
 CALLS_BEFORE_NATIVE = 2  # the first call of a trace pays for its kernels alone
 Finish = Callable[[list[Any], Sequence[Any], Any, Any], Any]
-
-
-class HiddenStep:
-    """Fetches a variable that the trace read and checks that it looks as it did. `names` hold its leaves."""
-
-    __slots__ = ("key", "lines", "name", "names", "source")
-
-    def __init__(self, name: str, source: str, key: Key, names: list[str]) -> None:
-        self.name = name
-        self.source = source
-        self.key = key
-        self.names = names
-        self.lines: list[str] = []  # reads the sizes of its arrays
 
 
 class Trace:
@@ -58,14 +40,14 @@ class Trace:
         self,
         graph: Graph,
         context: TraceContext,
-        bind: Callable[[Sequence[Any]], Any],
-        source: str,
+        binder: Binder,
         finish: Finish,
         held: dict[int, Any],
     ) -> None:
         self.graph = graph
-        self.bind = bind
-        self.source = source
+        self.binder = binder
+        self.bind = binder.bind
+        self.spelled = context.spelled
         self.finish = finish
         self.calls = 0  # that came through the Python path
         self.next_native = CALLS_BEFORE_NATIVE
@@ -84,9 +66,15 @@ class Trace:
         self.executable = pipeline.build(graph)
 
     @property
+    def source(self) -> str:
+        """The generated function that binds a call to this trace."""
+        return self.binder.source
+
+    @property
     def narrowed(self) -> list[tuple[str, Any, str, Any]]:
         """(expression, value, why, line) of every value that the trace fixed."""
-        return [(*g.narrowed, g.why, g.location) for g in self.guards if g.narrowed is not None]
+        fixed = [(*g.narrowed, g.why, g.location) for g in self.guards if g.narrowed is not None]
+        return [(spell(e, self.spelled), v, why, line) for e, v, why, line in fixed]
 
     def overlapping(self, arguments: Sequence[Any]) -> bool:
         """True when an array that is written shares memory with another argument."""
@@ -98,8 +86,9 @@ class Trace:
 class Tracing:
     """The work of one trace; `run` does it."""
 
-    def __init__(self, name: str, key: Key, leaves: Sequence[Any]) -> None:
+    def __init__(self, name: str, key: Key, leaves: Sequence[Any], spelling: Sequence[str]) -> None:
         self.context = TraceContext(name)
+        self.spelling = spelling  # how a person writes each leaf: `x`, `parameters['w']`
         self.key = key
         self.leaves = leaves
         self.reads: list[str] = []  # lines that take sizes from leaves
@@ -118,6 +107,7 @@ class Tracing:
         context = self.context
         with running(context), np.errstate():
             names = [f"a{i}" for i in range(len(self.leaves))]
+            context.spelled.update(zip(names, self.spelling, strict=True))
             arguments = self.build(self.key, self.leaves, names, self.reads)
             before = _contents(arguments)
             try:
@@ -127,8 +117,8 @@ class Tracing:
             _refuse_changed(before, arguments)
             finish = self.output(result)
             graph = self.graph()
-        bind, source = self.binder(graph, names)
-        return Trace(graph, context, bind, source, finish, self.held)
+        binder = Binder(context, names, self.reads, graph_symbols(graph) | self.symbols, self.extras)
+        return Trace(graph, context, binder, finish, self.held)
 
     # Inputs -----------------------------------------------------------------------------------------------------------
 
@@ -149,6 +139,7 @@ class Tracing:
         if kind == "int":
             symbol = context.size_symbol(value, prefix="p")
             reads.append(f"{symbol} = {name}")
+            context.spelled[symbol.source()] = context.spelled.get(name, name)
             return IntNumber(context, symbol)
         if kind == "float":
             return FloatNumber(context, name, value)
@@ -172,6 +163,8 @@ class Tracing:
         before = set(self.context.hints)
         graph_value = self.context.array_input("leaf", name, value)
         sizes = [symbol.source() if isinstance(symbol, Dim) else "_" for symbol in graph_value.shape]
+        owner = self.context.spelled.get(name, name)
+        self.context.spelled.update({s: f"{owner}.shape[{i}]" for i, s in enumerate(sizes) if s != "_"})
         if set(self.context.hints) != before:
             reads.append(f"{', '.join(sizes)}{',' if len(sizes) == 1 else ''} = {name}.shape")
         cell = Cell(graph_value, len(self.context.feeds) - 1, bool(flags & _WRITEABLE))
@@ -188,6 +181,7 @@ class Tracing:
         leaves: list[Any] = []
         key = describe(variable.value, leaves)
         names = [self.context.fresh("h") for _ in leaves]
+        self.context.spelled.update(zip(names, spellings(key, variable.name), strict=True))
         step = HiddenStep(variable.name, variable.source, key, names)
         self.context.steps.append(step)  # type: ignore[arg-type]
         return self.build(key, leaves, names, step.lines)
@@ -207,13 +201,17 @@ class Tracing:
         kind = type(result)
         if kind in (tuple, list):
             parts = [self.output(r) for r in result]
-            return _formed((kind, [getattr(p, "form", None) for p in parts]),
-                           lambda outs, arguments, sizes, extras: kind([p(outs, arguments, sizes, extras) for p in parts]))
+            return _formed(
+                (kind, [getattr(p, "form", None) for p in parts]),
+                lambda outs, arguments, sizes, extras: kind([p(outs, arguments, sizes, extras) for p in parts]),
+            )
         if isinstance(result, tuple) and hasattr(result, "_fields"):
             parts = [self.output(r) for r in result]
             return lambda outs, arguments, sizes, extras: kind(*[p(outs, arguments, sizes, extras) for p in parts])
         if kind is dict:
-            items = [(n.narrow("a dict key") if isinstance(n, Number) else n, self.output(r)) for n, r in result.items()]
+            items = [
+                (n.narrow("a dict key") if isinstance(n, Number) else n, self.output(r)) for n, r in result.items()
+            ]
             return lambda outs, arguments, sizes, extras: {n: p(outs, arguments, sizes, extras) for n, p in items}
         if isinstance(result, ModuleView):
             result = result._module
@@ -239,6 +237,8 @@ class Tracing:
         position = len(self.values)
         value, back = self.in_memory_order(x)
         self.values.append(value)
+        if any(v is value for v in self.values[:-1]) and not x.scalar:  # another array with the same contents
+            return lambda outs, arguments, sizes, extras: _moved(outs[position].copy(), back)
         if x.weak is not None:
             return lambda outs, arguments, sizes, extras: outs[position].item()
         if x.scalar:
@@ -276,26 +276,6 @@ class Tracing:
             _canonicalise(context, graph)
         return graph
 
-    # Later calls --------------------------------------------------------------------------------------------------------
-
-    def binder(self, graph: Graph, names: Sequence[str]) -> tuple[Callable[[Sequence[Any]], Any], str]:
-        """The generated function that checks a later call against this trace and collects the program's inputs."""
-        context = self.context
-        lines = [f"{', '.join(names)}{',' if len(names) == 1 else ''} = leaves"] if names else []
-        lines += self.reads
-        scope: dict[str, Any] = dict(context.constants)
-        for step in context.steps:
-            lines += _step_lines(step, scope)
-        feeds = [_feed_source(feed, scope) for feed in context.feeds]
-        used = graph_symbols(graph) | self.symbols
-        sizes = ", ".join(f"{s!r}: {s}" for s in sorted(used))
-        lines.append(f"return ({_tuple(feeds)}), {{{sizes}}}, ({_tuple(self.extras)})")
-        body = "".join(f"        {line}\n" for line in lines)
-        source = f"def bind(leaves):\n    try:\n{body}    except CALL_ERRORS:\n        return None\n"
-        scope.update(CALL_ERRORS=_CALL_ERRORS, describe=describe)
-        exec(compile(source, f"<jitensor bind {graph.name}>", "exec"), scope)
-        return scope["bind"], source
-
 
 def _formed(form: Any, finish: Finish) -> Finish:
     """`finish` with a note of what it does, for native entries: ("array" | "scalar" | "argument", position), or a
@@ -304,59 +284,14 @@ def _formed(form: Any, finish: Finish) -> Finish:
     return finish
 
 
-_CALL_ERRORS = (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, JitensorError)
-
-
-def _tuple(items: Sequence[str]) -> str:
-    return "".join(f"{i}, " for i in items)
-
-
-def _step_lines(step: Any, scope: dict[str, Any]) -> list[str]:
-    if isinstance(step, NumberStep):
-        check = f"if type({step.name}) is not {step.kind.__name__}: return None" if step.kind else ""
-        return [f"{step.name} = {step.source}", *([check] if check else [])]
-    if isinstance(step, Guard):
-        return [f"if not ({step.source}): return None"]
-    if step.key in (("int",), ("float",), ("complex",)):
-        return [f"{step.names[0]} = {step.source}", f"if type({step.names[0]}) is not {step.key[0]}: return None", *step.lines]
-    expected = f"k_{len(scope)}"
-    scope[expected] = step.key
-    taken = f"{', '.join(step.names)}, = found" if step.names else ""
-    lines = ["found = []", f"if describe({step.source}, found) != {expected}: return None", taken, *step.lines]
-    return [line for line in lines if line]
-
-
-def _feed_source(feed: Any, scope: dict[str, Any]) -> str:
-    if feed.kind == "foreign":
-        scope["native_of"] = _native
-        return f"native_of({feed.where})"
-    if feed.kind != "scalar":
-        return str(feed.where)
-    name = feed.dtype.name
-    scope[f"to_{name}"] = _narrow_float(feed.dtype.numpy.type) if name in ("float32", "float16") else feed.dtype.numpy.type
-    return f"to_{name}({feed.where})"
-
-
-def _native(array: Any) -> Any:
-    """The array in this machine's byte order; a copy."""
-    return array.astype(array.dtype.newbyteorder("="))
-
-
-def _narrow_float(convert: Any) -> Callable[[Any], Any]:
-    """A conversion whose overflow gives infinity without a warning."""
-    top = float(np.finfo(convert).max)
-
-    def narrow(x: Any) -> Any:
-        if -top <= x <= top:
-            return convert(x)
-        with np.errstate(over="ignore"):
-            return convert(x)
-
-    return narrow
+def _moved(array: Any, back: tuple[int, ...] | None) -> Any:
+    return array if back is None else array.transpose(back)
 
 
 def _copies(chain: Sequence[View]) -> bool:
-    return any(view.kind not in ("transpose", "expand_dims", "squeeze", "slice", "broadcast_to", "reshape") for view in chain)
+    return any(
+        view.kind not in ("transpose", "expand_dims", "squeeze", "slice", "broadcast_to", "reshape") for view in chain
+    )
 
 
 def _viewed(array: Any, chain: Sequence[View], sizes: Any) -> Any:

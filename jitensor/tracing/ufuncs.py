@@ -345,14 +345,17 @@ def fit(source: Tracer, shape: Shape) -> Tracer:
         return source
     pairs = list(zip(source.dims[::-1], shape[::-1], strict=False))
     fits = len(source.dims) <= len(shape) and all(
-        n == m or (isinstance(n, int) and n == 1) or context.relation("eq", n, m, "an assignment") or
-        context.relation("eq", n, 1, "an assignment")
+        n == m
+        or (isinstance(n, int) and n == 1)
+        or context.relation("eq", n, m, "an assignment")
+        or context.relation("eq", n, 1, "an assignment")
         for n, m in pairs
     )
     if not fits:
         into = "(" + ",".join(str(context.hint(n)) for n in shape) + ("," if len(shape) == 1 else "") + ")"
         raise ShapeError(
-            f"could not broadcast input array from shape {hint_shape(source)} into shape {into}", location=user_location()
+            f"could not broadcast input array from shape {hint_shape(source)} into shape {into}",
+            location=user_location(),
         )
     return broadcast_to(source, shape)
 
@@ -382,7 +385,11 @@ _PYTHON_DTYPE = {int: types.int64, float: types.float64, complex: types.complex1
 
 
 def is_weak(x: Any) -> bool:
-    return (isinstance(x, Tracer) and x.weak is not None) or isinstance(x, Number) or type(x) in (int, float, complex, bool)
+    return (
+        (isinstance(x, Tracer) and x.weak is not None)
+        or isinstance(x, Number)
+        or type(x) in (int, float, complex, bool)
+    )
 
 
 def _weak_result(ufunc: np.ufunc, a: Any, b: Any) -> Any:
