@@ -43,8 +43,8 @@ _ALIGNED, _C = 0x100, 0x1
 def make(
     trace: Trace, key: Key, values: Sequence[Any], arguments: Sequence[Any], sizes: Mapping[str, int]
 ) -> entry.Specialisation:
-    """The compiled entry for calls that this trace serves, with positional arguments like `values`, which the trace bound
-    to `arguments` and `sizes`. Raises Unsupported."""
+    """The compiled entry for calls that this trace serves, with positional arguments like `values` (the rest at their
+    defaults), which the trace bound to `arguments` and `sizes`. Raises Unsupported."""
     maker = _Maker(trace, key, values)
     spec = maker.spec(arguments, sizes)
     symbol = "entry"
@@ -111,7 +111,7 @@ class _Maker:
         leaf = 0
         arguments: list[Any] = []
         position_of: dict[str, int] = {}
-        for position, (key, value) in enumerate(zip(self.key, self.values, strict=True)):
+        for position, (key, value) in enumerate(zip(self.key, self.values, strict=False)):
             kind = key[0]
             if kind == "array":
                 position_of[f"a{leaf}"] = position
@@ -129,6 +129,10 @@ class _Maker:
                 leaf += 1
             else:
                 raise Unsupported(f"an argument is a {kind}")
+        for key in self.key[len(self.values) :]:  # parameters at their defaults, which are always the same objects
+            if key[0] not in ("literal", "object"):
+                raise Unsupported(f"a default is a {key[0]}")
+            leaf += key[0] == "object"
         for step in trace.all_steps:
             if isinstance(step, HiddenStep):
                 self._hidden(step, arguments, position_of)
