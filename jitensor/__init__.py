@@ -1,7 +1,7 @@
 """jitensor: decorated Python functions become fused native kernels.
 
-`@jitensor.jit` for NumPy functions; `@jitensor.function` and TensorFlow's names for TensorFlow-style ones. Names are loaded
-when they are first used, so that `import jitensor` costs little more than `import numpy`.
+`@jitensor.jit` for NumPy functions; `@jitensor.function` and TensorFlow's names for TensorFlow-style ones. Names are
+loaded when they are first used, so that `import jitensor` costs little more than `import numpy`.
 """
 
 from __future__ import annotations

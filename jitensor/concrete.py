@@ -1,8 +1,9 @@
 """Concrete functions: one trace, and how it runs.
 
-Owns `ConcreteFunction` and its two ways to run: a graph whose sizes are all known goes to the pipeline as it is; a log with
-unknown sizes or host calls is replayed with the sizes of the call into graphs, in segments that end where a value or a host
-call's result is needed. Plans are kept by the sizes and values that they were made for. Must not know `jt.function`'s caches.
+Owns `ConcreteFunction` and its two ways to run: a graph whose sizes are all known goes to the pipeline as it is; a
+log with unknown sizes or host calls is replayed with the sizes of the call into graphs, in segments that end where a
+value or a host call's result is needed. Plans are kept by the sizes and values that they were made for. Must not know
+`jt.function`'s caches.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from jitensor import nest, pipeline
 from jitensor.api.convert import CastContext
 from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
-from jitensor.ir.graph import Graph
+from jitensor.ir.graph import Graph, Value
 from jitensor.ir.types import DType, string
 from jitensor.recording import (
     Entry,
@@ -61,11 +62,11 @@ class ConcreteFunction:
         self._returns_one = isinstance(outputs, Tensor)
         self._runner: _Static | _Replayed | None = None
 
-    # Running ---------------------------------------------------------------------------------------------------------
+    # Running ----------------------------------------------------------------------------------------------------------
 
     def run(self, tensors: Sequence[Tensor]) -> Any:
-        """The function on tensors that fit its types, in the order of the placeholders: eagerly, or inlined into the trace
-        that this thread records."""
+        """The function on tensors that fit its types, in the order of the placeholders: eagerly, or inlined into the
+        trace that this thread records."""
         trace = active.context
         if trace is not None:
             return self._inline(trace, tensors)
@@ -99,7 +100,7 @@ class ConcreteFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(self.layout.cast_call(self.call_type, args, kwargs))
 
-    # What it is --------------------------------------------------------------------------------------------------------
+    # What it is -------------------------------------------------------------------------------------------------------
 
     @property
     def graph(self) -> Graph:
@@ -182,7 +183,8 @@ class ConcreteFunction:
 
 
 class Layout:
-    """How a function's parameters are spelt: binds the arguments of a concrete function's call to its canonical names."""
+    """How a function's parameters are spelt: binds the arguments of a concrete function's call to its canonical
+    names."""
 
     def __init__(self, positional: tuple[str, ...], keyword_only: frozenset[str]) -> None:
         self.positional = positional  # canonical names that may come by position
@@ -203,8 +205,8 @@ class Layout:
         return tuple(args), kwargs
 
     def cast_call(self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        """The tensors of a call, in the order of the placeholders: given as the function's arguments, or flat, tensors only.
-        Raises TypeError where neither fits the types."""
+        """The tensors of a call, in the order of the placeholders: given as the function's arguments, or flat,
+        tensors only. Raises TypeError where neither fits the types."""
         try:
             return self._cast_structured(call_type, args, kwargs)
         except TypeError:
@@ -266,7 +268,7 @@ def specs_of(kind: TraceType, name: str | None) -> Any:
     return kind.reference() if isinstance(kind, Reference) else kind
 
 
-# Running a graph whose sizes are all known ---------------------------------------------------------------------------------
+# Running a graph whose sizes are all known ----------------------------------------------------------------------------
 
 
 class _Static:
@@ -275,9 +277,9 @@ class _Static:
     def __init__(self, function: ConcreteFunction) -> None:
         trace = function.trace
         computed: dict[int, int] = {}  # value id -> position in the executable's results
-        values = []
+        values: list[Value] = []
         inputs = {t._value.id: i for i, t in enumerate(function._inputs) if t._value is not None}
-        self.sources: list[Callable[[Sequence[Tensor], list[Any]], Tensor]] = []
+        self.sources: list[Any] = []  # each: (arguments, results) -> tensor
         for tensor in function._outputs:
             value = tensor._value
             if tensor._context is None:
@@ -339,7 +341,7 @@ def _argument_source(position: int) -> Callable[[Sequence[Tensor], list[Any]], T
     return lambda tensors, arrays: tensors[position]
 
 
-# Running a log ---------------------------------------------------------------------------------------------------------------
+# Running a log --------------------------------------------------------------------------------------------------------
 
 
 class Segment(NamedTuple):
@@ -383,7 +385,8 @@ class _Replayed:
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         arrays: dict[int, Any] = {k: t._array for k, t in zip(self.inputs, tensors, strict=True)}
         key: Any = tuple([t._sizes for t in tensors])
-        segments, position, wanted = self.first, 0, ()
+        segments, position = self.first, 0
+        wanted: tuple[int, ...] = ()
         while True:
             segment = self._following(segments, key, position, arrays, wanted)
             results = segment.executable([arrays[k] for k in segment.inputs], _NO_SIZES) if segment.executable else ()

@@ -1,8 +1,8 @@
 """`jt.function`: TensorFlow's tracing and retracing rules.
 
-Owns `function`, `Function` (one decorated function and its traces), binding and canonical call types, `input_signature`,
-`reduce_retracing`, methods, and the retrace warning. Must not know ops or how a trace runs (`jitensor.concrete`).
-The rules are written down in docs/function.md.
+Owns `function`, `Function` (one decorated function and its traces), binding and canonical call types,
+`input_signature`, `reduce_retracing`, methods, and the retrace warning. Must not know ops or how a trace runs
+(`jitensor.concrete`). The rules are written down in docs/function.md.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def functions_run_eagerly() -> bool:
 
 CAST = CastContext()
 
-# Binding -----------------------------------------------------------------------------------------------------------------
+# Binding --------------------------------------------------------------------------------------------------------------
 
 
 class Parameters:
@@ -123,7 +123,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.Signature([unknown("args", unknown.VAR_POSITIONAL), unknown("kwargs", unknown.VAR_KEYWORD)])
 
 
-# input_signature -----------------------------------------------------------------------------------------------------------
+# input_signature ------------------------------------------------------------------------------------------------------
 
 
 class Signature:
@@ -143,7 +143,7 @@ class Signature:
         for name in parameters.keyword_names:
             if name not in parameters.defaults:
                 raise TypeError(
-                    f"{function_name}: the keyword-only parameter {name} needs a default when there is an input_signature"
+                    f"{function_name}: with an input_signature the keyword-only parameter {name} needs a default"
                 )
         extra = len(self.specs) - len(positional)
         if extra > 0 and not parameters.varargs:
@@ -195,7 +195,15 @@ class Signature:
             )
 
 
-# The retrace warning -----------------------------------------------------------------------------------------------------------
+# The retrace warning --------------------------------------------------------------------------------------------------
+
+
+RETRACE_WARNING = (
+    "%d out of the last %d calls to %s triggered tf.function retracing. Tracing is expensive and the excessive "
+    "number of tracings could be due to (1) creating @jt.function repeatedly in a loop, (2) passing tensors with "
+    "different shapes, (3) passing Python objects instead of tensors. For (1), define the function outside of the "
+    "loop. For (2), use reduce_retracing=True or an input_signature with None sizes. For (3), pass tensors."
+)
 
 
 class RetraceDetector:
@@ -218,10 +226,7 @@ class RetraceDetector:
         if len(self.groups) >= 5 and self.warnings < 2:
             self.warnings += 1
             logger.warning(
-                "%d out of the last %d calls to %s triggered tf.function retracing. Tracing is expensive and the excessive "
-                "number of tracings could be due to (1) creating @jt.function repeatedly in a loop, (2) passing tensors with "
-                "different shapes, (3) passing Python objects instead of tensors. For (1), define the function outside of the "
-                "loop. For (2), use reduce_retracing=True or an input_signature with None sizes. For (3), pass tensors.",
+                RETRACE_WARNING,
                 len(self.groups),
                 self.calls,
                 name,
@@ -235,7 +240,8 @@ def _detector(function: Callable[..., Any]) -> RetraceDetector:
     code = getattr(_plain_function(function), "__code__", None)
     if code is None:
         return RetraceDetector()
-    # Code objects compare by value, the file's name apart: functions wrapped again and again in a loop share a detector.
+    # Code objects compare by value, the file's name apart: functions wrapped again and again in a loop share a
+    # detector.
     of_code = _detectors.setdefault(code, {})
     return of_code.setdefault(code.co_filename, RetraceDetector())
 
@@ -252,7 +258,7 @@ def _plain_function(function: Any) -> Any:
             return function
 
 
-# The function ------------------------------------------------------------------------------------------------------------------
+# The function ---------------------------------------------------------------------------------------------------------
 
 
 class Options:
@@ -297,7 +303,7 @@ class Function:
         functools.update_wrapper(self, python_function, updated=())
         self.__wrapped__ = python_function
 
-    # Calls -------------------------------------------------------------------------------------------------------------
+    # Calls ------------------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _Mode.eager:
@@ -366,7 +372,7 @@ class Function:
         with self._state.lock:
             return self._state.table.find(call_type) or self._new_trace(call_type)
 
-    # What it is ----------------------------------------------------------------------------------------------------------
+    # What it is -------------------------------------------------------------------------------------------------------
 
     @property
     def python_function(self) -> Callable[..., Any]:
@@ -403,11 +409,11 @@ class Function:
     def __tf_tracing_type__(self, context: Any) -> TraceType:
         return Reference(self)
 
-    # Methods, copies --------------------------------------------------------------------------------------------------------
+    # Methods, copies --------------------------------------------------------------------------------------------------
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """The function of one instance: its own traces, found again while the instance lives, which it does not keep alive. What
-        is given out does, as a bound method does, so that `Model().f(x)` works."""
+        """The function of one instance: its own traces, found again while the instance lives, which it does not keep
+        alive. What is given out does, as a bound method does, so that `Model().f(x)` works."""
         if instance is None:
             return self
         try:
@@ -518,7 +524,7 @@ def _as_tensor(value: Any) -> Tensor:
     )
 
 
-# Tracing -------------------------------------------------------------------------------------------------------------------------
+# Tracing --------------------------------------------------------------------------------------------------------------
 
 
 class _Placeholders:
@@ -554,7 +560,8 @@ def trace_function(
 
 
 def _outputs(trace: Trace, name: str, result: Any) -> Any:
-    """The result with every leaf a tensor of this trace, an eager constant, or None. Raises TypeError for other leaves."""
+    """The result with every leaf a tensor of this trace, an eager constant, or None. Raises TypeError for other
+    leaves."""
     if inspect.isgenerator(result):
         raise TypeError(f"{name} is a generator function; jt.function needs a function that returns")
     return nest.map_structure(lambda leaf: _output(trace, name, leaf), result)
@@ -573,12 +580,12 @@ def _output(trace: Trace, name: str, leaf: Any) -> Any:
         return convert_to_tensor(leaf)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{name} returned {leaf!r} of type {type(leaf).__name__}; a traced function returns tensors, None, numbers, "
-            "strings, arrays, or nests of these"
+            f"{name} returned {leaf!r} of type {type(leaf).__name__}; a traced function returns tensors, None, "
+            "numbers, strings, arrays, or nests of these"
         ) from None
 
 
-# The decorator ---------------------------------------------------------------------------------------------------------------------
+# The decorator --------------------------------------------------------------------------------------------------------
 
 _ATTRIBUTES = frozenset(("experimental_disable_acd",))
 
@@ -598,8 +605,9 @@ def function(
 ) -> Any:
     """Makes a Python function trace once per type of its arguments and run as fused kernels. Mirrors tf.function.
 
-    input_signature: TensorSpecs of the arguments: one trace, to which arguments are cast. reduce_retracing: on a second shape,
-    trace with the differing sizes unknown. The other options are TensorFlow's. As a decorator, with or without parentheses.
+    input_signature: TensorSpecs of the arguments: one trace, to which arguments are cast. reduce_retracing: on a
+    second shape, trace with the differing sizes unknown. The other options are TensorFlow's. As a decorator, with or
+    without parentheses.
     """
     for name in experimental_attributes or ():
         if name not in _ATTRIBUTES:

@@ -1,4 +1,5 @@
-"""Nested structures: lists, tuples, namedtuples and dicts of values. Mirrors tf.nest: dicts are walked in the order of sorted keys.
+"""Nested structures: lists, tuples, namedtuples and dicts of values. Mirrors tf.nest: dicts are walked in the order
+of sorted keys.
 
 flatten({"b": [1, 2], "a": 3})  ->  [3, 1, 2]
 """
@@ -121,7 +122,7 @@ def _same_container(a: Any, b: Any) -> bool:
     return type(a) is type(b) or isinstance(a, type(b)) or isinstance(b, type(a))
 
 
-# Of tensors alone: other leaves stay ------------------------------------------------------------------------------------------
+# Of tensors alone: other leaves stay ----------------------------------------------------------------------------------
 
 
 def map_tensors(structure: Any, function: Callable[[Tensor], Any]) -> Any:
@@ -142,7 +143,7 @@ def text(structure: Any) -> str:
     return repr(structure)
 
 
-# Noticing that a structure was changed ------------------------------------------------------------------------------------------
+# Noticing that a structure was changed --------------------------------------------------------------------------------
 
 
 def snapshot(structure: Any) -> Any:

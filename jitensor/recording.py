@@ -1,14 +1,15 @@
 """Recording: how an op that is called on tensors is evaluated, recorded, or recorded with sizes that are not known yet.
 
-Owns `Trace`, `operation` (the decorator of every op function under `jt.`), `bind` (apply one primitive) and `host_call` (Python
-that runs in program order). Must not know any op, and nothing of signatures or caches.
+Owns `Trace`, `operation` (the decorator of every op function under `jt.`), `bind` (apply one primitive) and
+`host_call` (Python that runs in program order). Must not know any op, and nothing of signatures or caches.
 
-An op function is written once, on tensors whose sizes are all known, and calls `bind`. What `bind` does depends on this thread:
+An op function is written once, on tensors whose sizes are all known, and calls `bind`. What `bind` does depends on
+this thread:
 - no trace: the primitive's NumPy meaning, now;
 - a trace: a node in the trace's graph. The call of the op function is also logged, with its arguments.
-Where an argument's sizes are not all known (None dimensions), the function runs on samples in scratch traces: what all samples
-that fit agree on is the static result. When the concrete function is called, the log is replayed with the actual sizes (see
-`jitensor.concrete`). No Python of the user runs then.
+Where an argument's sizes are not all known (None dimensions), the function runs on samples in scratch traces: what
+all samples that fit agree on is the static result. When the concrete function is called, the log is replayed with the
+actual sizes (see `jitensor.concrete`). No Python of the user runs then.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Entry(NamedTuple):
 
 
 class HostCall(NamedTuple):
-    """Python that runs at every call, in program order: `run(arrays)` gives arrays; `specs` say what is known of them."""
+    """Python that runs at every call, in program order: `run(arrays)` gives arrays; `specs` say what is known of
+    them."""
 
     name: str
     run: Callable[[list[np.ndarray[Any, Any]]], Sequence[np.ndarray[Any, Any]]]
@@ -67,8 +69,8 @@ class HostCall(NamedTuple):
 
 
 class Trace:
-    """One recording. kind: "trace" (the user's function runs), "replay" (all sizes known, values asked for end the segment) or
-    "sample" (unknown sizes are `size`; values asked for are made up)."""
+    """One recording. kind: "trace" (the user's function runs), "replay" (all sizes known, values asked for end the
+    segment) or "sample" (unknown sizes are `size`; values asked for are made up)."""
 
     def __init__(self, name: str = "f", kind: str = "trace", size: int = 0) -> None:
         self.kind = kind
@@ -85,14 +87,15 @@ class Trace:
         self.location: Location | None = None  # replay: the line of the logged call that runs now
         self.numbers: dict[tuple[Any, DType], Value] = {}
 
-    # Values ------------------------------------------------------------------------------------------------------
+    # Values -----------------------------------------------------------------------------------------------------------
 
     def input(self, dtype: DType, sizes: Sizes | None) -> Tensor:
         """A placeholder."""
-        if sizes is None or None in sizes:
+        known = known_sizes(sizes)
+        if known is None:
             self.replayed = True
             return make_traced(self, None, dtype, sizes)
-        kind = TensorType(dtype, sizes)
+        kind = TensorType(dtype, known)
         # Strings are handed through; no kernel sees them.
         value = self.builder.value(kind) if dtype.kind == "S" else self.builder.input(kind)
         return make_traced(self, value, dtype, sizes)
@@ -143,12 +146,10 @@ class Trace:
         """The elements of a tensor that an op function needs to know. Raises ValueNeeded."""
         if tensor._context is None:
             return tensor._array
-        try:
+        with contextlib.suppress(KeyError):
             return self.fold(self.value_of(tensor))
-        except KeyError:
-            pass
         if self.kind == "sample":
-            return np.full(tensor._sizes or (), self.size).astype(tensor._dtype.numpy)
+            return np.full(known_sizes(tensor._sizes) or (), self.size).astype(tensor._dtype.numpy)
         raise ValueNeeded(tensor)
 
     def fold(self, value: Value) -> np.ndarray[Any, Any]:
@@ -194,7 +195,7 @@ class Trace:
             pending.extend(node.inputs if node is not None else ())
         return list(found.values())
 
-    # The usual case, short: elementwise ops on this trace's tensors and Python numbers ---------------------------------
+    # The usual case, short: elementwise ops on this trace's tensors and Python numbers --------------------------------
 
     def quick_unary(self, primitive: Primitive, function: Any, x: Any) -> Tensor | None:
         """Records the op and logs the call, or gives None where the general way must be taken."""
@@ -243,7 +244,8 @@ class Trace:
         return result
 
     def _number(self, number: Any, dtype: DType) -> Value | None:
-        """A Python number as a constant of the dtype. None for what is no plain number, or needs the general way's care."""
+        """A Python number as a constant of the dtype. None for what is no plain number, or needs the general way's
+        care."""
         kind = type(number)
         if (kind is not float or dtype.kind not in "fc") and (kind is not int or dtype.kind not in "iufc"):
             return None
@@ -255,7 +257,7 @@ class Trace:
                 return None
         return value
 
-    # Calls of op functions ----------------------------------------------------------------------------------------
+    # Calls of op functions --------------------------------------------------------------------------------------------
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs an op function in this trace and logs the call."""
@@ -291,8 +293,8 @@ class Trace:
             raise
 
     def admit(self, argument: Any) -> Any:
-        """An argument as it may be logged: lists and arrays are copied, since the caller may change them later, and tensors of
-        enclosing traces become this trace's."""
+        """An argument as it may be logged: lists and arrays are copied, since the caller may change them later, and
+        tensors of enclosing traces become this trace's."""
         kind = type(argument)
         if issubclass(kind, Tensor):
             return argument if argument._context is self or argument._context is None else self.adopt(argument)
@@ -356,7 +358,8 @@ class Trace:
         return results
 
 
-# (elementwise primitive, operands' dtype) -> result dtype, for those that TensorFlow's dtype rules allow; filled as ops are used.
+# (elementwise primitive, operands' dtype) -> result dtype, for those that TensorFlow's dtype rules allow; filled as
+# ops are used.
 RESULT_DTYPES: dict[tuple[Primitive, DType], DType] = {}
 
 _IMMUTABLE = frozenset(
@@ -454,8 +457,15 @@ def _common_elements(arrays: list[np.ndarray[Any, Any] | None]) -> np.ndarray[An
     return common.reshape(first.shape)
 
 
+def known_sizes(sizes: Sizes | None) -> tuple[int, ...] | None:
+    """The sizes where all are known, else None."""
+    known = tuple([n for n in sizes or () if n is not None])
+    return known if sizes is not None and len(known) == len(sizes) else None
+
+
 def known_elements(tensor: Tensor) -> np.ndarray[Any, Any] | None:
-    """The elements of a traced tensor that tracing knows (None for each unknown one), or None where it knows nothing."""
+    """The elements of a traced tensor that tracing knows (None for each unknown one), or None where it knows
+    nothing."""
     if tensor._context is None:
         return tensor._array
     if tensor._value is None:
@@ -490,7 +500,7 @@ class recording:
         active.context, active.stack = self.before
 
 
-# Structures of tensors ---------------------------------------------------------------------------------------------------
+# Structures of tensors ------------------------------------------------------------------------------------------------
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
@@ -524,7 +534,7 @@ def has_unknown_sizes(arguments: Any) -> bool:
     return any(t._context is not None and t._value is None for t in tensors_in(arguments))
 
 
-# What op functions call --------------------------------------------------------------------------------------------------
+# What op functions call -----------------------------------------------------------------------------------------------
 
 
 def operation(function: F) -> F:
@@ -592,8 +602,8 @@ def located(message: str) -> str:
 
 
 def elements_of(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The elements that an op function cannot do without (an axis, a shape). In a trace that does not know them the op is
-    deferred until the call."""
+    """The elements that an op function cannot do without (an axis, a shape). In a trace that does not know them the
+    op is deferred until the call."""
     trace = active.context
     if trace is None:
         return tensor._data("the value of an op's parameter")

@@ -1,7 +1,8 @@
-"""Tensors: immutable arrays under TensorFlow's face, eager (holding an ndarray) or traced (standing for a value of a graph).
+"""Tensors: immutable arrays under TensorFlow's face, eager (holding an ndarray) or traced (standing for a value of a
+graph).
 
-Owns `Tensor`. Must not know any op: the operators are put on the class by `jitensor.api.operators`, and what needs a trace's
-graph asks the tensor's context.
+Owns `Tensor`. Must not know any op: the operators are put on the class by `jitensor.api.operators`, and what needs a
+trace's graph asks the tensor's context.
 
     >>> jt.constant([1, 2])
     <tf.Tensor: shape=(2,), dtype=int32, numpy=array([1, 2], dtype=int32)>
@@ -37,9 +38,9 @@ active = _Active()
 class Tensor:
     """An immutable array of one dtype. Made by `jt.constant` and by ops, never by calling the class.
 
-    Eager: `_array` holds the elements. Traced: `_context` is the trace; `_value` its graph value, or None where a size is
-    known only when called; `_sizes` holds ints and Nones, or is None where the rank is unknown; `_known` holds, for small
-    integer tensors, the elements that tracing knows (None for the others).
+    Eager: `_array` holds the elements. Traced: `_context` is the trace; `_value` its graph value, or None where a
+    size is known only when called; `_sizes` holds ints and Nones, or is None where the rank is unknown; `_known`
+    holds, for small integer tensors, the elements that tracing knows (None for the others).
     """
 
     __slots__ = ("_array", "_context", "_value", "_dtype", "_sizes", "_known", "__weakref__")
@@ -55,7 +56,7 @@ class Tensor:
     def __init__(self, *_: Any, **__: Any) -> None:
         raise TypeError("Tensor cannot be called; make tensors with jt.constant or jt.convert_to_tensor")
 
-    # What is known without data ------------------------------------------------------------------------------------
+    # What is known without data ---------------------------------------------------------------------------------------
 
     @property
     def dtype(self) -> DType:
@@ -105,7 +106,7 @@ class Tensor:
         if self._context is not None and merged._sizes != self._sizes:
             self._sizes = merged._sizes
 
-    # Data --------------------------------------------------------------------------------------------------------
+    # Data -------------------------------------------------------------------------------------------------------------
 
     def numpy(self) -> Any:
         """A fresh ndarray of the elements; of a scalar a NumPy scalar (bytes for strings)."""
@@ -118,16 +119,16 @@ class Tensor:
     def _data(self, what: str) -> np.ndarray[Any, Any]:
         if self._context is not None:
             raise AttributeError(
-                f"a traced tensor ({self._text()}) has no elements yet, so `{what}` is not defined inside jt.function; compute "
-                f"with jt ops, or use jt.numpy_function.      {user_location()}"
+                f"a traced tensor ({self._text()}) has no elements yet, so `{what}` is not defined inside jt.function; "
+                f"compute with jt ops, or use jt.numpy_function.      {user_location()}"
             )
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self._context is not None:
             raise NotImplementedError(
-                f"cannot convert a traced tensor ({self._text()}) to a NumPy array: it has no elements yet. Use jt ops or NumPy "
-                f"ufuncs on it, or jt.numpy_function.      {user_location()}"
+                f"a traced tensor ({self._text()}) has no elements yet and cannot become a NumPy array. Use jt ops or "
+                f"NumPy ufuncs on it, or jt.numpy_function.      {user_location()}"
             )
         if dtype is not None and np.dtype(dtype) != self._array.dtype:
             if copy is False:
@@ -150,7 +151,7 @@ class Tensor:
             self._not_in_graph("a Python bool", "`if`, `while`, `and`, `or`, `not` and `assert`", "jt.cond or jt.where")
         if self._array.size != 1:
             raise ValueError(
-                "The truth value of a tensor with more than one element is ambiguous. Use jt.reduce_any or jt.reduce_all"
+                "The truth value of a tensor with more than one element is ambiguous. Use jt.reduce_any or reduce_all"
             )
         return bool(self._array.reshape(())[()])
 
@@ -231,7 +232,7 @@ class Tensor:
             else format(str(self), spec)
         )
 
-    # Text ----------------------------------------------------------------------------------------------------------
+    # Text -------------------------------------------------------------------------------------------------------------
 
     def _text(self) -> str:
         sizes = "[...]" if self._sizes is None else f"[{', '.join('?' if n is None else str(n) for n in self._sizes)}]"
@@ -282,8 +283,8 @@ def make_eager(array: np.ndarray[Any, Any], dtype: DType | None = None) -> Tenso
 
 
 class TracedTensor(Tensor):
-    """A tensor that stands for a value of a graph. A class of its own, because NumPy's ufuncs record on it, while on an eager
-    tensor they give ndarrays."""
+    """A tensor that stands for a value of a graph. A class of its own, because NumPy's ufuncs record on it, while on
+    an eager tensor they give ndarrays."""
 
     __slots__ = ()
 

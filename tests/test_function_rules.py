@@ -120,7 +120,7 @@ def test_an_object_is_held_weakly_and_its_attributes_are_frozen():
     assert f.function.experimental_get_tracing_count() == 2
 
 
-# Relaxed and given shapes --------------------------------------------------------------------------------------------
+# Relaxed and given shapes ---------------------------------------------------------------------------------------------
 
 
 def ones(*sizes):
@@ -218,7 +218,7 @@ def test_input_signature_of_methods_skips_self():
     assert value(Model.double(model, 6)) == 12
 
 
-# Methods, copies ---------------------------------------------------------------------------------------------------------
+# Methods, copies ------------------------------------------------------------------------------------------------------
 
 
 def test_each_instance_has_its_own_traces_and_is_not_kept_alive():
@@ -298,7 +298,7 @@ def test_callables_of_every_kind():
         jt.function()(3)
 
 
-# Nesting, captures, outputs --------------------------------------------------------------------------------------------------
+# Nesting, captures, outputs -------------------------------------------------------------------------------------------
 
 
 def test_inner_functions_share_their_traces_with_eager_callers():
@@ -343,7 +343,7 @@ def test_captured_values_are_those_of_the_trace():
     array, items, tensor = np.array([1.0], np.float32), [2.0], jt.constant([3.0])
     f = jt.function(lambda x: x + array + items[0] + tensor)
     assert value(f(jt.zeros([1]))) == [6.0]
-    array[0], items[0], tensor = 100, 100, jt.constant([100.0])  # noqa: F841
+    array[0], items[0], tensor = 100, 100, jt.constant([100.0])
     assert value(f(jt.zeros([1]))) == [6.0]
     large = jt.constant(np.arange(1000.0))
     assert value(jt.function(lambda i: large[i])(jt.constant(7))) == 7.0
@@ -401,7 +401,7 @@ def test_exceptions_of_the_body_pass_unchanged_and_leave_no_trace():
     assert value(f(one)) == 2
 
 
-# Effects ---------------------------------------------------------------------------------------------------------------------
+# Effects --------------------------------------------------------------------------------------------------------------
 
 
 def test_effects_run_at_every_call_in_order():
@@ -472,7 +472,7 @@ def test_run_functions_eagerly():
         f("anything")
 
 
-# Concrete functions ----------------------------------------------------------------------------------------------------------------
+# Concrete functions ---------------------------------------------------------------------------------------------------
 
 
 def test_concrete_functions():
@@ -532,7 +532,7 @@ def test_what_a_concrete_function_tells():
     assert "x (POSITIONAL_OR_KEYWORD): TensorSpec(shape=(2,), dtype=tf.float32, name=None)" in text
 
 
-# The warning, threads, counters -------------------------------------------------------------------------------------------------------
+# The warning, threads, counters ---------------------------------------------------------------------------------------
 
 
 def warnings_of(pattern, caplog):
@@ -558,7 +558,6 @@ def warnings_of(pattern, caplog):
     ids=["four", "five", "at most two", "every third", "every fourth"],
 )
 def test_retrace_warning(pattern, wanted, caplog):
-
 
     function_door._detectors.clear()
     assert warnings_of(pattern, caplog) == wanted
@@ -625,11 +624,11 @@ def test_numpy_ufuncs_record_on_traced_tensors():
         lambda x: float(x),
         lambda x: list(range(x)),
         lambda x: x and x,
-        lambda x: [row for row in jt.stack([x, x])],
+        lambda x: list(jt.stack([x, x])),
     ],
 )
 def test_values_needed_while_tracing(body):
-    with pytest.raises(jt.errors.OperatorNotAllowedInGraphError, match="test_function_rules.py"):
+    with pytest.raises(jt.errors.OperatorNotAllowedInGraphError, match=r"test_function_rules\.py"):
         jt.function(body)(one)
 
 

@@ -93,7 +93,9 @@ def test_unknown_rank():
     def f(x):
         y = x * 2.0 + 1.0
         flat = jt.reshape(y, [-1])
-        seen.append([shape_of(v) for v in (x, y, flat, jt.reduce_sum(y), jt.shape(x), jt.rank(x), jt.reshape(x, [2, 3]))])
+        seen.append(
+            [shape_of(v) for v in (x, y, flat, jt.reduce_sum(y), jt.shape(x), jt.rank(x), jt.reshape(x, [2, 3]))]
+        )
         return jt.reduce_sum(y), jt.rank(x), jt.shape(flat), y
 
     for sizes in ((), (4,), (2, 3), (1, 2, 3)):
@@ -170,7 +172,7 @@ def test_misfits_found_when_called(body, shapes):
 )
 def test_misfits_found_while_tracing(body):
     f = jt.function(body, input_signature=[S([None, 3])])
-    with pytest.raises(ValueError, match="test_function_sizes.py"):
+    with pytest.raises(ValueError, match=r"test_function_sizes\.py"):
         f(jt.ones([2, 3]))
     assert f.experimental_get_tracing_count() == 0
 

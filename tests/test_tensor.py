@@ -91,7 +91,9 @@ BINARY = [
 
 
 @pytest.mark.parametrize("apply, numpy", BINARY, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("elements, dtype", [(FLOATS, "float32"), (FLOATS, "float64"), (INTS, "int32"), (INTS, "int64")])
+@pytest.mark.parametrize(
+    "elements, dtype", [(FLOATS, "float32"), (FLOATS, "float64"), (INTS, "int32"), (INTS, "int64")]
+)
 def test_operators_with_numbers_arrays_and_tensors(apply, numpy, elements, dtype):
     tensor, array = jt.constant(elements, dtype), np.array(elements, dtype)
     for other in (2, tensor, array, [1, 2, 3]):

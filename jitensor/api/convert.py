@@ -1,7 +1,8 @@
 """From Python and NumPy values to tensors, and TensorFlow's dtype rules.
 
-Owns `constant`, `convert_to_tensor`, `cast`, and the weak conversion of an operand to the dtype of the tensor beside it.
-Must not know arithmetic. Python ints become int32 (int64 where they do not fit), floats float32; NumPy values keep their dtype.
+Owns `constant`, `convert_to_tensor`, `cast`, and the weak conversion of an operand to the dtype of the tensor beside
+it. Must not know arithmetic. Python ints become int32 (int64 where they do not fit), floats float32; NumPy values
+keep their dtype.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import numpy as np
 from jitensor.errors import DTypeError, InvalidArgumentError, describe
 from jitensor.ir.types import DType, as_dtype, bool_, complex128, float32, int32, int64, string
 from jitensor.ops import TABLE
-from jitensor.recording import array_constant, bind, operation, tensors_in
+from jitensor.recording import array_constant, bind, known_sizes, operation, tensors_in
 from jitensor.runtime.signature import TensorSpec, array_dtype
 from jitensor.runtime.tensor_shape import TensorShape
 from jitensor.tensor import Tensor, active, make_eager, make_traced
 
-# Values to arrays --------------------------------------------------------------------------------------------------------
+# Values to arrays -----------------------------------------------------------------------------------------------------
 
 
 def to_array(value: Any, dtype: DType | None = None) -> tuple[np.ndarray[Any, Any], DType]:
-    """A fresh array of a Python or NumPy value, and its dtype. Raises TypeError for values that the dtype cannot hold and
-    ValueError for ragged lists."""
+    """A fresh array of a Python or NumPy value, and its dtype. Raises TypeError for values that the dtype cannot hold
+    and ValueError for ragged lists."""
     if isinstance(value, (np.ndarray, np.generic)) or (
         hasattr(value, "__array__") and not isinstance(value, (list, tuple))
     ):
@@ -125,7 +126,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else text[:77] + "..."
 
 
-# Values to tensors, inside op functions -----------------------------------------------------------------------------------
+# Values to tensors, inside op functions -------------------------------------------------------------------------------
 
 
 def to_tensor(value: Any, dtype: DType | None = None) -> Tensor:
@@ -230,7 +231,7 @@ def cast_to(x: Tensor, dtype: DType) -> Tensor:
     return x if x._dtype is dtype else bind(TABLE["cast"], [x], dtype=dtype)
 
 
-# Public ------------------------------------------------------------------------------------------------------------------
+# Public ---------------------------------------------------------------------------------------------------------------
 
 
 @operation
@@ -256,17 +257,16 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None 
 
 
 def _reshaped_constant(array: np.ndarray[Any, Any], dtype: DType, shape: Any) -> Tensor:
-    sizes = tuple(TensorShape(shape).as_list())
-    if array.size == 1:
-        array = np.full(sizes, array.reshape(())[()])  # type: ignore[arg-type]
-    elif array.size != int(np.prod(sizes)):  # type: ignore[arg-type]
-        raise TypeError(f"constant: {array.size} elements cannot fill shape {sizes}")
-    return _in_trace(make_eager(array.reshape(sizes), dtype))  # type: ignore[arg-type]
+    sizes = known_sizes(TensorShape(shape).sizes)
+    if sizes is None or array.size not in (1, int(np.prod(sizes))):
+        raise TypeError(f"constant: {array.size} elements cannot fill shape {TensorShape(shape)}")
+    filled = np.full(sizes, array.reshape(())[()]) if array.size == 1 else array.reshape(sizes)
+    return _in_trace(make_eager(filled, dtype))
 
 
 def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, name: str | None = None) -> Tensor:
-    """`value` as a tensor; a tensor is given back as it is. Raises ValueError where a tensor has another dtype than asked for.
-    dtype_hint: tried first, dropped where it does not fit. Mirrors tf.convert_to_tensor."""
+    """`value` as a tensor; a tensor is given back as it is. Raises ValueError where a tensor has another dtype than
+    asked for. dtype_hint: tried first, dropped where it does not fit. Mirrors tf.convert_to_tensor."""
     dtype = None if dtype is None else as_dtype(dtype)
     if isinstance(value, Tensor):
         if dtype is not None and value._dtype is not dtype:

@@ -18,7 +18,7 @@ from jitensor.recording import HostCall, bind, located, operation
 from jitensor.runtime.signature import TensorSpec
 from jitensor.tensor import Tensor, active, make_eager
 
-# Checks ----------------------------------------------------------------------------------------------------------------------
+# Checks ---------------------------------------------------------------------------------------------------------------
 
 
 def _check(op: str, holds: Tensor, shown: Sequence[Tensor], message: Any, summary: str) -> None:
@@ -98,13 +98,15 @@ _assert.implementation.effects = True  # type: ignore[attr-defined]
 
 
 def assert_(condition: Any, data: Any = (), summarize: Any = None, name: str | None = None) -> None:
-    """Raises InvalidArgumentError with the data when it runs, unless the condition holds. Mirrors tf.debugging.Assert."""
+    """Raises InvalidArgumentError with the data when it runs, unless the condition holds. Mirrors
+    tf.debugging.Assert."""
     _assert(condition, list(data))
 
 
 @operation
 def check_numerics(tensor: Any, message: str = "", name: str | None = None) -> Tensor:
-    """The tensor; raises InvalidArgumentError when it runs if an element is nan or infinite. Mirrors tf.debugging.check_numerics."""
+    """The tensor; raises InvalidArgumentError when it runs if an element is nan or infinite. Mirrors
+    tf.debugging.check_numerics."""
     x = to_tensor(tensor)
     _check("check_numerics", bind(TABLE["isfinite"], (x,)), [x], message, "no element may be nan or infinite")
     return x
@@ -113,7 +115,8 @@ def check_numerics(tensor: Any, message: str = "", name: str | None = None) -> T
 def assert_shapes(
     shapes: Any, data: Any = None, summarize: Any = None, message: str | None = None, name: str | None = None
 ) -> None:
-    """Raises ValueError unless the static shapes agree: sizes are ints, None, or letters that stand for one size each."""
+    """Raises ValueError unless the static shapes agree: sizes are ints, None, or letters that stand for one size
+    each."""
     known: dict[Any, int] = {}
     for tensor, wanted in shapes.items() if isinstance(shapes, dict) else shapes:
         tensor = tensor.deref() if hasattr(tensor, "deref") else convert_to_tensor(tensor)
@@ -142,7 +145,7 @@ def assert_type(tensor: Any, tf_type: Any, message: str | None = None, name: str
         raise TypeError(f"assert_type: the tensor is {found.name}; needed {as_dtype(tf_type).name}. {message or ''}")
 
 
-# Prints ----------------------------------------------------------------------------------------------------------------------
+# Prints ---------------------------------------------------------------------------------------------------------------
 
 
 def print_(
@@ -185,14 +188,14 @@ def run_host(
     return trace.host_call(HostCall(name, run, tuple(specs)), tensors)
 
 
-# Python functions ---------------------------------------------------------------------------------------------------------------
+# Python functions -----------------------------------------------------------------------------------------------------
 
 
 def numpy_function(
     func: Callable[..., Any], inp: Any, Tout: Any = None, stateful: bool = True, name: str | None = None
 ) -> Any:
-    """Results of a Python function of NumPy arrays, which runs at every call, in program order. Tout: the dtype of its result, or
-    a list of them. Their shapes are unknown while tracing. Mirrors tf.numpy_function."""
+    """Results of a Python function of NumPy arrays, which runs at every call, in program order. Tout: the dtype of
+    its result, or a list of them. Their shapes are unknown while tracing. Mirrors tf.numpy_function."""
     return _python("numpy_function", func, inp, Tout, lambda array: array[()] if array.ndim == 0 else array)
 
 

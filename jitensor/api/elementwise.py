@@ -1,6 +1,7 @@
 """Elementwise ops under TensorFlow's names, made from the table's entries, with TensorFlow's dtype rules.
 
-Owns what differs from the table: division of integers, logical ops on bool alone, three-operand forms. Must not know reductions.
+Owns what differs from the table: division of integers, logical ops on bool alone, three-operand forms. Must not know
+reductions.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def select(condition: Any, x: Any, y: Any, name: str | None = None) -> Tensor:
 
 
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
-    """x where the condition holds, else y. Without x and y: the positions of what is not 0, int64 [n, rank]. Mirrors tf.where."""
+    """x where the condition holds, else y. Without x and y: the positions of what is not 0, int64 [n, rank]. Mirrors
+    tf.where."""
     if x is None and y is None:
         condition = convert_to_tensor(condition)
         rank = None if condition.shape.rank is None else condition.ndim
@@ -57,7 +58,8 @@ def data_shaped(
 
 
 def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_mask") -> Tensor:
-    """The slices of the tensor where the mask holds; the mask covers dimensions from `axis` on. Mirrors tf.boolean_mask."""
+    """The slices of the tensor where the mask holds; the mask covers dimensions from `axis` on. Mirrors
+    tf.boolean_mask."""
     x, chosen = convert_to_tensor(tensor), convert_to_tensor(mask)
     if chosen._dtype is not bool_:
         raise DTypeError(f"boolean_mask: the mask is {chosen._text()}; needed bool")
@@ -67,7 +69,7 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
     covered = x._sizes[first : first + chosen.ndim]
     if not chosen.ndim or not TensorShape.of(covered).is_compatible_with(chosen.shape):
         raise ShapeError(
-            f"boolean_mask: the tensor is {x._text()} and the mask is {chosen._text()}; they must agree from axis {first} on"
+            f"boolean_mask: x is {x._text()} and the mask {chosen._text()}; they must agree from axis {first} on"
         )
     sizes = (*x._sizes[:first], None, *x._sizes[first + chosen.ndim :])
 
@@ -81,7 +83,8 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
 
 
 def unique(x: Any, out_idx: Any = int32, name: str | None = None) -> Unique:
-    """The distinct elements of a vector in order of first appearance, and which one each element is. Mirrors tf.unique."""
+    """The distinct elements of a vector in order of first appearance, and which one each element is. Mirrors
+    tf.unique."""
     values = convert_to_tensor(x)
     kind = as_dtype(out_idx)
     specs = [TensorSpec([None], values._dtype), TensorSpec(values.shape, kind)]
@@ -221,7 +224,7 @@ def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) 
     return _scatter_with("scatter_nd", base, indices, values, False)
 
 
-# Slices by begin and size ------------------------------------------------------------------------------------------------------
+# Slices by begin and size ---------------------------------------------------------------------------------------------
 
 
 @operation
@@ -238,7 +241,7 @@ def slice_(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tenso
     return x if lengths == total else bind(TABLE["slice"], (x,), starts=starts, sizes=lengths, steps=(1,) * x.ndim)
 
 
-# Sorting -----------------------------------------------------------------------------------------------------------------------
+# Sorting --------------------------------------------------------------------------------------------------------------
 
 
 def _descending(direction: str) -> bool:

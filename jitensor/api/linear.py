@@ -48,7 +48,8 @@ def matrix_transpose(a: Any, name: str | None = None, conjugate: bool = False) -
 
 @operation
 def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Tensor:
-    """Sum of products over the axes: a number n (the last n of a, the first n of b) or a pair of lists. Mirrors tf.tensordot."""
+    """Sum of products over the axes: a number n (the last n of a, the first n of b) or a pair of lists. Mirrors
+    tf.tensordot."""
     x, y = pair("tensordot", a, b)
     over_x, over_y = _contracted(axes, x.ndim, y.ndim)
     keep_x = [d for d in range(x.ndim) if d not in over_x]

@@ -180,7 +180,8 @@ def softmax_cross_entropy_with_logits(labels: Any, logits: Any, axis: Any = -1, 
 
 @operation
 def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: str | None = None) -> Tensor:
-    """-log_softmax(logits) at the labels, along the last axis. Mirrors tf.nn.sparse_softmax_cross_entropy_with_logits."""
+    """-log_softmax(logits) at the labels, along the last axis. Mirrors
+    tf.nn.sparse_softmax_cross_entropy_with_logits."""
     x, index = _floats("sparse_softmax_cross_entropy_with_logits", logits), to_tensor(labels)
     last = x.ndim - 1
     line = bind(TABLE["iota"], (), shape=(1,) * last + (int(x.shape[last]),), axis=last, dtype=index._dtype)

@@ -108,5 +108,3 @@ def install() -> None:
     for name, function in own.items():
         setattr(Tensor, name, function)
     TracedTensor.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
-
-

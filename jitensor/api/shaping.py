@@ -11,11 +11,11 @@ from jitensor.api.convert import convert_to_tensor, pair, to_array, to_tensor, w
 from jitensor.errors import DTypeError, ShapeError
 from jitensor.ir.types import DType, as_dtype, int32
 from jitensor.ops import TABLE
-from jitensor.recording import array_constant, bind, elements_of, known_elements, operation
+from jitensor.recording import array_constant, bind, elements_of, known_elements, known_sizes, operation
 from jitensor.runtime.tensor_shape import TensorShape
 from jitensor.tensor import Tensor, make_traced
 
-# Parameters of op functions ------------------------------------------------------------------------------------------------
+# Parameters of op functions -------------------------------------------------------------------------------------------
 
 
 def integers(value: Any) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ def sizes_of(x: Tensor) -> tuple[int, ...]:
     return x._sizes  # type: ignore[return-value]
 
 
-# Shapes as values ------------------------------------------------------------------------------------------------------------
+# Shapes as values -----------------------------------------------------------------------------------------------------
 
 
 @operation
@@ -103,7 +103,7 @@ def shape_n(input: Sequence[Any], out_type: Any = int32, name: str | None = None
     return [shape(x, out_type) for x in input]
 
 
-# Movement --------------------------------------------------------------------------------------------------------------------
+# Movement -------------------------------------------------------------------------------------------------------------
 
 
 @operation
@@ -134,8 +134,8 @@ def _infer_reshape(trace: Any, tensor: Any, shape: Any, name: str | None = None)
     target = partial_integers(shape)
     if target is None:
         return make_traced(trace, None, dtype, None)
-    given = tensor._sizes if isinstance(tensor, Tensor) else None
-    if given is not None and None not in given:
+    given = known_sizes(tensor._sizes) if isinstance(tensor, Tensor) else None
+    if given is not None:
         total = int(np.prod(given, dtype=np.int64))
         open_sizes = target.count(-1) + target.count(None)
         rest = int(np.prod([n for n in target if n not in (-1, None)], dtype=np.int64))
@@ -156,10 +156,8 @@ def partial_integers(value: Any) -> tuple[int | None, ...] | None:
         known = known_elements(value)
         if known is not None:
             return tuple([None if n is None else int(n) for n in known.ravel()])
-        sizes = value._sizes
-        return (
-            None if sizes is None or None in sizes or len(sizes) > 1 else (None,) * int(np.prod(sizes, dtype=np.int64))
-        )  # type: ignore[arg-type]
+        sizes = known_sizes(value._sizes)
+        return None if sizes is None or len(sizes) > 1 else (None,) * int(np.prod(sizes, dtype=np.int64))
     if isinstance(value, (list, tuple)):
         parts = [partial_integers(n) if isinstance(n, Tensor) else (int(n),) for n in value]
         return tuple([n for p in parts for n in (p or (None,))])
@@ -217,7 +215,7 @@ def broadcasted(x: Tensor, target: tuple[int, ...]) -> Tensor:
     return x if sizes == target else bind(TABLE["broadcast_to"], (x,), shape=target)
 
 
-# Joining and splitting ----------------------------------------------------------------------------------------------------------
+# Joining and splitting ------------------------------------------------------------------------------------------------
 
 
 def _alike(op: str, values: Any) -> list[Tensor]:
@@ -311,7 +309,7 @@ def split(
     return [part(x, along, int(s), n) for s, n in zip(starts, lengths, strict=False)]
 
 
-# Repeating and turning --------------------------------------------------------------------------------------------------------
+# Repeating and turning ------------------------------------------------------------------------------------------------
 
 
 @operation
@@ -329,7 +327,8 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
 
 @operation
 def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) -> Tensor:
-    """Each slice repeated in place: `repeats` times, or repeats[i] times. Without axis, of the flattened x. Mirrors tf.repeat."""
+    """Each slice repeated in place: `repeats` times, or repeats[i] times. Without axis, of the flattened x. Mirrors
+    tf.repeat."""
     x = to_tensor(input)
     if axis is None:
         x, axis = reshaped(x, (int(np.prod(sizes_of(x), dtype=np.int64)),)), 0
@@ -408,7 +407,7 @@ def _pad_mirror(x: Tensor, d: int, before: int, after: int, skip_edge: bool) -> 
     return bind(TABLE["concatenate"], parts, axis=d)
 
 
-# Creation ---------------------------------------------------------------------------------------------------------------------
+# Creation -------------------------------------------------------------------------------------------------------------
 
 
 @operation
@@ -552,8 +551,8 @@ def _hot_dtype(on_value: Any, off_value: Any) -> DType:
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
     """The static shape of a broadcast of both. Mirrors tf.broadcast_static_shape."""
     x, y = TensorShape(shape_x).as_list(), TensorShape(shape_y).as_list()
-    rank_ = max(len(x), len(y))
-    x, y = [1] * (rank_ - len(x)) + x, [1] * (rank_ - len(y)) + y
+    ones_: list[int | None] = [1] * abs(len(x) - len(y))
+    x, y = (ones_ + x, y) if len(x) < len(y) else (x, ones_ + y)
     result: list[int | None] = []
     for n, m in zip(x, y, strict=True):
         if n is not None and m is not None and n != m and 1 not in (n, m):

@@ -1,4 +1,5 @@
-"""`x[...]`: slices, single indices, newaxis, ellipsis, and tensors as bounds. Index arrays are gather's, as in TensorFlow."""
+"""`x[...]`: slices, single indices, newaxis, ellipsis, and tensors as bounds. Index arrays are gather's, as in
+TensorFlow."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def _check_item(item: Any) -> None:
     if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "iu":
         return
     raise TypeError(
-        "Only integers, slices (`:`), ellipsis (`...`), jt.newaxis (`None`) and scalar integer tensors are valid indices, "
-        f"got {item!r}. Use jt.gather, jt.gather_nd or jt.boolean_mask"
+        "Only integers, slices (`:`), ellipsis (`...`), jt.newaxis (`None`) and scalar integer tensors are valid "
+        f"indices, got {item!r}. Use jt.gather, jt.gather_nd or jt.boolean_mask"
     )
 
 
@@ -48,7 +49,11 @@ def strided_slice(x: Tensor, items: tuple[Any, ...]) -> Tensor:
     if dynamic is not None:
         return dynamic
     sizes: tuple[int, ...] = x._sizes  # type: ignore[assignment]
-    starts, lengths, steps, dropped, added = [], [], [], [], []
+    starts: list[int] = []
+    lengths: list[int] = []
+    steps: list[int] = []
+    dropped: list[int] = []
+    added: list[int] = []
     axis = 0
     for item in _expanded(items, len(sizes)):
         if item is None:

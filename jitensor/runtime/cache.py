@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from jitensor.runtime.signature import TraceType
 
@@ -15,7 +15,8 @@ T = TypeVar("T")
 
 
 class CallType:
-    """The types of a call's arguments, with their canonical names: `x`, then `args_0 ...`, keyword-only ones, `**` sorted."""
+    """The types of a call's arguments, with their canonical names: `x`, then `args_0 ...`, keyword-only ones, `**`
+    sorted."""
 
     __slots__ = ("names", "types", "_hash")
 
@@ -61,8 +62,8 @@ MEMO_LENGTH = 1024
 
 
 class DispatchTable(Generic[T]):
-    """Traces by call type. An equal type wins; else the most specific type that covers the request, and among those that
-    are not comparable the earliest. Answers are remembered, the last 1024 of them."""
+    """Traces by call type. An equal type wins; else the most specific type that covers the request, and among those
+    that are not comparable the earliest. Answers are remembered, the last 1024 of them."""
 
     def __init__(self) -> None:
         self._entries: dict[CallType, T] = {}
@@ -113,4 +114,3 @@ class DispatchTable(Generic[T]):
             if both is not None:
                 relaxed = both
         return relaxed
-

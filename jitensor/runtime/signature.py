@@ -1,8 +1,8 @@
 """The lattice of signatures: what of an argument enters the key of a trace.
 
 Owns `TraceType` (the protocol, open to users), the types of tensors, literals, objects and containers, and `type_of`
-(value -> type). Two questions suffice: is this type at least as general as that one, and what is the least general type that
-covers both. Must not know tracing or tensors: a tensor says its own type through `__tf_tracing_type__`.
+(value -> type). Two questions suffice: is this type at least as general as that one, and what is the least general
+type that covers both. Must not know tracing or tensors: a tensor says its own type through `__tf_tracing_type__`.
 
     type_of({"x": [array f32[3]], "n": 2})  ->  Dict({"x": List(TensorSpec(f32[3])), "n": Literal(2)})
 """
@@ -162,8 +162,9 @@ class TensorSpec(TraceType):
 
 
 class Literal(TraceType):
-    """A Python value that the body sees as it is. Equal when type and value are: 1, 1.0 and True are three keys, 0.0 and
-    -0.0 two, and nan equals nan (TensorFlow compares by `==` alone, so the first caller's dtype would serve the others)."""
+    """A Python value that the body sees as it is. Equal when type and value are: 1, 1.0 and True are three keys, 0.0
+    and -0.0 two, and nan equals nan (TensorFlow compares by `==` alone, so the first caller's dtype would serve the
+    others)."""
 
     __slots__ = ("value", "_key", "_hash", "__weakref__")
 
@@ -411,12 +412,12 @@ class Keyed(TraceType):
         return "{" + ", ".join(f"{k!r}: {t!r}" for k, t in self.components.items()) + "}"
 
 
-# Values -> types ---------------------------------------------------------------------------------------------------------
+# Values -> types ------------------------------------------------------------------------------------------------------
 
 
 class TracingContext:
-    """What is shared by the types of one call. `number(obj)` gives the position of an object's first appearance, so that
-    types can hold the alias pattern of a call. Mirrors tf.types.experimental.TracingContext."""
+    """What is shared by the types of one call. `number(obj)` gives the position of an object's first appearance, so
+    that types can hold the alias pattern of a call. Mirrors tf.types.experimental.TracingContext."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
@@ -552,6 +553,6 @@ def _leaf_type(value: Any) -> TraceType:
         return Literal(value)
     except TypeError:
         raise TypeError(
-            f"an argument of type {type(value).__name__} cannot be a key of traces: it is not hashable; pass tensors, Python "
-            "numbers, strings, hashable objects, or lists, tuples and dicts of these"
+            f"an argument of type {type(value).__name__} cannot be a key of traces: it is not hashable; pass tensors, "
+            "Python numbers, strings, hashable objects, or lists, tuples and dicts of these"
         ) from None
