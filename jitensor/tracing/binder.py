@@ -54,7 +54,8 @@ class Binder:
         symbols: Collection[str],
         extras: Sequence[str],
     ) -> None:
-        self.context = context
+        self.name = context.builder.name
+        self.steps = context.steps
         self.scope: dict[str, Any] = dict(context.constants, CALL_ERRORS=CALL_ERRORS, describe=describe)
         self.head = [f"{_tuple(names)}= leaves", *reads] if names else []
         feeds = [self._feed(feed) for feed in context.feeds]
@@ -65,14 +66,14 @@ class Binder:
 
     def first_miss(self, leaves: Sequence[Any]) -> Any:
         """The step that these leaves fail, or None where they fit."""
-        last = len(self.context.steps)
+        last = len(self.steps)
         source = self._function("miss", ["at = 0", *self._checks(str, marks=True), f"return {last}"], "at")
         at = self._compile("miss", source)(leaves)
-        return None if at == last else self.context.steps[at]
+        return None if at == last else self.steps[at]
 
     def _checks(self, failed: Callable[[int], str], marks: bool = False) -> list[str]:
         lines = []
-        for i, step in enumerate(self.context.steps):
+        for i, step in enumerate(self.steps):
             if marks:
                 lines.append(f"at = {i}")
             lines += self._step(step, f"return {failed(i)}")
@@ -107,7 +108,7 @@ class Binder:
         return f"def {name}(leaves):\n    try:\n{body}    except CALL_ERRORS:\n        return {on_error}\n"
 
     def _compile(self, name: str, source: str) -> Callable[[Sequence[Any]], Any]:
-        exec(compile(source, f"<jitensor {name} {self.context.builder.name}>", "exec"), self.scope)
+        exec(compile(source, f"<jitensor {name} {self.name}>", "exec"), self.scope)
         made: Callable[[Sequence[Any]], Any] = self.scope[name]
         return made
 

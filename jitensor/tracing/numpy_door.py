@@ -422,8 +422,7 @@ def _make(value: Any) -> Any:
     if isinstance(value, np.ufunc):
         return UfuncDoor(value)
     if isinstance(value, type):
-        scalar = issubclass(value, np.generic) and np.dtype(value).kind in "biufc" and value is not np.generic
-        return _class_of(value) if scalar and value.__module__ == "numpy" and _is_concrete(value) else value
+        return _class_of(value) if value in _SCALAR_TYPES else value
     if isinstance(value, (np.random.Generator, np.random.RandomState)):
         return RandomDoor(value)
     module = getattr(value, "__module__", None) or ""
@@ -438,10 +437,7 @@ def _make(value: Any) -> Any:
     return value
 
 
-def _is_concrete(scalar: type) -> bool:
-    return np.dtype(scalar).type is scalar
-
-
+_SCALAR_TYPES = frozenset(np.dtype(c).type for c in "?bhilqBHILQefdFD")
 _MATH = frozenset(f for m in (math, cmath) for f in vars(m).values() if isinstance(f, types.BuiltinFunctionType))
 _FUNCTION_TYPES = (types.FunctionType, types.BuiltinFunctionType, type(np.sum))
 

@@ -306,10 +306,13 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **options
     out = options.get("out")
     if isinstance(out, tuple) and len(out) == 1:
         options["out"] = out[0]
-    result = functions.ufunc_method(ufunc, method, *inputs, **options)
-    if out is not None and isinstance(out, tuple) and len(out) == 1 and isinstance(out[0], np.ndarray):
-        return out[0]  # a real array: the trace writes it through its adopted tracer
-    return result
+    if any(isinstance(o, np.ndarray) for o in (out if isinstance(out, tuple) else (out,))):
+        raise TraceError(
+            f"{ufunc.__name__}: writes into an array that the trace does not own (an attribute of an object, or an array made "
+            "in code that is not traced). Pass the array as an argument, or make a new one.",
+            location=user_location(),
+        )
+    return functions.ufunc_method(ufunc, method, *inputs, **options)
 
 
 def array_function(self: Any, function: Any, classes: Any, args: Any, options: Any) -> Any:
