@@ -1,7 +1,8 @@
 """The retracing conformance cases recorded from TensorFlow, where that folder is present beside the repository.
 
-Cases that need what a later issue brings (Variables, tapes, converted control flow) are known by the names they use. Quirk
-cases are those where TensorFlow's behaviour is an accident; jitensor does the sane thing, which tests/test_function_*.py pin.
+Cases that need what a later issue brings (Variables, tapes, converted control flow) are known by the names they use.
+Quirk cases are those where TensorFlow's behaviour is an accident; jitensor does the sane thing, which
+tests/test_function_rules.py and tests/test_signature.py pin.
 """
 
 import json
