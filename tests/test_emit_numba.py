@@ -1,4 +1,4 @@
-"""The @njit writer against the LLVM writer, bit for bit; its source as golden texts; kernels taken away as plain files."""
+"""The @njit writer against the LLVM writer, bit for bit; its source as golden texts; kernels taken away as files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Emit:
         self.builder = GraphBuilder("case")
         self.sizes: dict[str, int] = {}
         self.inputs = []
-        for i, array in enumerate(arrays):
+        for array in arrays:
             names = [f"n{n}" for n in array.shape]  # equal sizes share a symbol
             self.sizes |= dict(zip(names, array.shape, strict=True))
             shape = tuple(n if n == 1 else dims.symbol(f"n{n}") for n in array.shape)
@@ -155,7 +155,7 @@ CASES: dict[str, tuple[Callable[..., Any], Arrays]] = {
     "no_elements": (lambda e, x: [e("exp", x), e("reduce_sum", x, axes=(0,))], [floats(0)]),
 }  # fmt: skip
 # Where the writers may differ, in units of the last place: user arithmetic that contracts, and float sums.
-ROUNDING = {name: 2 for name in ("chain", "chain_f32", "stencil")}
+ROUNDING = dict.fromkeys(("chain", "chain_f32", "stencil"), 2)
 
 
 def made(function: Callable[..., Any], arrays: Arrays) -> tuple[Executable, dict[str, int]]:
@@ -216,9 +216,8 @@ def test_writers_agree_on_host_numbers() -> None:
     chosen = builder.input(TensorType(types.bool_, ()), scalar=True)
     half = builder.input(TensorType(types.float16, ()), scalar=True)
     product = builder.add(TABLE["multiply"], (x, factor))[0]
-    shifted = builder.add(TABLE["add"], (product, builder.add(TABLE["cast"], (half,), {"dtype": types.complex64})[0]))[
-        0
-    ]
+    widened = builder.add(TABLE["cast"], (half,), {"dtype": types.complex64})[0]
+    shifted = builder.add(TABLE["add"], (product, widened))[0]
     executable = build(verify(builder.finish(builder.add(TABLE["where"], (chosen, shifted, x)))))
     numbers = [np.complex64(1 - 2j), np.bool_(True), np.float16(0.5)]
     values = floats(20, dtype=types.complex64)
