@@ -20,6 +20,7 @@ import numpy as np
 
 from jitensor import events, settings
 from jitensor.codegen.emit_llvm import emit_llvm
+from jitensor.codegen.emit_numba import PRELUDE, emit_numba
 from jitensor.codegen.kernel import Kernel
 from jitensor.codegen.program import Program
 from jitensor.codegen.schedule import schedule
@@ -30,6 +31,7 @@ from jitensor.passes.abstract import Outline
 from jitensor.passes.simplify import simplify
 from jitensor.runtime.compiler import CompiledKernel, load_kernel
 from jitensor.runtime.executor import ProgramRunner, layout_of
+from jitensor.runtime.njit import load_source
 
 _runners: dict[Any, ProgramRunner] = {}
 _lock = threading.RLock()
@@ -39,9 +41,6 @@ def compile_kernel(kernel: Kernel) -> CompiledKernel:
     """Machine code for a kernel, through the writer that the settings choose."""
     symbol = "k_" + hashlib.sha256(kernel.text.encode()).hexdigest()[:12]
     if settings.active().backend == "njit":
-        from jitensor.codegen.emit_numba import PRELUDE, emit_numba
-        from jitensor.runtime.njit import load_source
-
         return load_source(emit_numba(kernel, symbol), symbol, prelude=PRELUDE)
     return load_kernel(kernel.text, symbol, make_source=lambda: emit_llvm(schedule(kernel), symbol))
 
@@ -114,6 +113,15 @@ class Executable:
                     runner = _runners[key] = ProgramRunner(self._program(layouts), compile_kernel)
                 self._runner[layouts, backend] = runner
         return runner
+
+    def runners(self) -> list[ProgramRunner]:
+        """The programs made so far, by layout of the arguments."""
+        return list(self._runner.values())
+
+    def runner_for(self, arguments: Sequence[Any]) -> ProgramRunner | None:
+        """The program that a call with these arguments would run, if there is one already."""
+        layouts = tuple([layout_of(a) for a, s in zip(arguments, self._is_scalar, strict=True) if not s])
+        return self._runner.get((layouts, settings.active().backend))
 
     def _program(self, layouts: tuple[Any, ...]) -> Program:
         with events.timed("passes"):
