@@ -242,7 +242,7 @@ class RandomGraph:
                 return v if v in self.pool else None
             array = self.values[v.id] = np.asarray(result, v.dtype.numpy)
             assert array.shape == self.concrete(v.shape), (name, array.shape, v.shape, self.concrete(v.shape))
-            if rough:
+            if rough or (name in ("absolute", "sign") and inputs[0].dtype.kind == "c"):
                 self.rough.add(v.id)
             if self.tame(array, v.dtype):
                 self.pool.append(v)

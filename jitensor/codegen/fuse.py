@@ -322,6 +322,8 @@ class _Fuser:
         left_a = [x for x in ours if x not in pairs.values()]
         left_b = [x for x in theirs if x not in pairs]
         order = _ordered(ours, theirs, pairs, placed)
+        if not _keeps_sequence(a, order, pairs) or not _keeps_sequence(b, order, pairs):
+            return False
         if (left_a or left_b) and not self._affordable(order, pairs, a, b):
             return False
         for axis, mine in pairs.items():
@@ -406,6 +408,8 @@ class _Fuser:
             chosen[d] = fit
         trial = [chosen.get(d, a) for d, a in enumerate(dims)]
         order = _ordered(group.live_axes(), [], {}, trial)
+        if not _keeps_sequence(group, order, {}):
+            return False
         if group.members and len(order) != len(group.axes) and not self._affordable(order, {}, group):
             return False
         dims[:] = trial
@@ -424,9 +428,11 @@ class _Fuser:
         if expression is not None and expression.group is not None:
             group = expression.group.find()
             over = [a.find() for d, a in enumerate(expression.axes) if d in reduced and a is not None]
-            if self._can_reduce(group, expression, over, operand, reduced):
+            if self._can_reduce(group, expression, over, node):
                 axes, source = expression.axes, expression.source.id
                 group.reduced = [a for a in group.live_axes() if a in over]
+                if _counts_position(node):
+                    group.sequence = over
             else:
                 group = None
         if group is None:
@@ -438,16 +444,19 @@ class _Fuser:
             group.reduced = [a for d, a in enumerate(axes) if d in reduced and a is not None]
             source = Read(view, axes)
             self.needs[group] |= self.view_needs[operand.id]
+            if _counts_position(node):
+                group.sequence = list(group.reduced)
         kept = tuple(a.find() if a else None for d, a in enumerate(axes) if d not in reduced)
         group.members[value.id] = Member(node, [source], kept)
         self._join_group(group, bit)
         self.expressions[value.id] = Expression(group, value, kept)
 
-    def _can_reduce(
-        self, group: Group, expression: Expression, over: list[Axis], operand: Value, reduced: Sequence[int]
-    ) -> bool:
+    def _can_reduce(self, group: Group, expression: Expression, over: list[Axis], node: Node) -> bool:
         """F3."""
+        operand, reduced = node.inputs[0], node.param("axes")
         if not over or group.closed:
+            return False
+        if _counts_position(node) and over != [a for a in group.live_axes() if a in over]:
             return False
         for d, axis in enumerate(expression.axes):
             if axis is None and operand.shape[d] != 1 and d in reduced:
@@ -739,6 +748,16 @@ class _Fuser:
         if not _buffers_read(a) & _buffers_read(b):
             return False
         return not self._reaches(self.needs[a], b) and not self._reaches(self.needs[b], a)
+
+
+def _counts_position(node: Node) -> bool:
+    """Does it find a position among several dimensions, so that their loops must stay in order?"""
+    return str(node.primitive.lower.accumulate) == "arg" and len(node.param("axes")) > 1
+
+
+def _keeps_sequence(group: Group, order: list[Axis], pairs: dict[Axis, Axis]) -> bool:
+    places = [order.index(pairs.get(a.find(), a.find())) for a in group.sequence]
+    return places == sorted(places)
 
 
 _VIEWS = ("movement", "reshape", "creation")  # results may lie in the operand's memory

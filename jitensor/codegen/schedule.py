@@ -459,9 +459,6 @@ class _Scheduler:
     # Column form ------------------------------------------------------------------------------------------------------
 
     def _column_level(self, depth: int, env: Env) -> list[Any]:
-        lane = self.kept - 1
-        if depth == lane:
-            return [self._column_block(env)]
         env = dict(env)
         ops = [i for i, op in enumerate(self.kernel.ops) if self._here(op, depth) and i not in env]
         writes = [
@@ -470,6 +467,8 @@ class _Scheduler:
         ]  # fmt: skip
         body: list[Any] = []
         self._straight(ops, writes, env, body, exact=True)
+        if depth == self.kept - 1:
+            return [*body, self._column_block(env)]
         start: Any = "begin" if depth == 0 else 0
         stop: Any = "end" if depth == 0 else self._extent(depth)
         body.append(For(self.loop_names[depth], start, stop, 1, self._column_level(depth + 1, env)))
