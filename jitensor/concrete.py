@@ -61,6 +61,7 @@ class ConcreteFunction:
         self._outputs = [t for t in nest.flatten(outputs) if isinstance(t, Tensor)]
         self._returns_one = isinstance(outputs, Tensor)
         self._runner: _Static | _Replayed | None = None
+        self.trace_seconds = 0.0  # what recording took
 
     # Running ----------------------------------------------------------------------------------------------------------
 

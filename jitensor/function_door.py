@@ -7,31 +7,30 @@ Owns `function`, `Function` (one decorated function and its traces), binding and
 
 from __future__ import annotations
 
-import collections
 import functools
 import inspect
-import logging
 import sys
 import threading
-import types
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jitensor import nest
-from jitensor.api.convert import CastContext, convert_to_tensor
-from jitensor.concrete import ConcreteFunction, Layout
+from jitensor import events, nest
+from jitensor.api.convert import convert_to_tensor
+from jitensor.binding import Parameters, Signature, python_signature
+from jitensor.concrete import ConcreteFunction
+from jitensor.errors import LOCATION_GAP, user_location
 from jitensor.ir.types import DType
 from jitensor.recording import Trace, recording
+from jitensor.retracing import detector_of, ordinal, plain_function, reason
 from jitensor.runtime.cache import CallType, DispatchTable
-from jitensor.runtime.counters import tally
+from jitensor.runtime.counters import counters, tally
 from jitensor.runtime.signature import Literal, Reference, TensorSpec, TraceType, TracingContext, type_of
 from jitensor.runtime.tensor_shape import TensorShape
 from jitensor.tensor import Tensor, active, make_eager
-
-logger = logging.getLogger("jitensor")
 
 
 class _Mode:
@@ -45,217 +44,6 @@ def run_functions_eagerly(run_eagerly: bool) -> None:
 
 def functions_run_eagerly() -> bool:
     return _Mode.eager
-
-
-CAST = CastContext()
-
-# Binding --------------------------------------------------------------------------------------------------------------
-
-
-class Parameters:
-    """The Python signature of a function, and how calls are spelt canonically."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.signature = _signature(function)
-        parameters = list(self.signature.parameters.values())
-        kinds = inspect.Parameter
-        self.positional = [p for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
-        self.keyword_only = [p for p in parameters if p.kind is kinds.KEYWORD_ONLY]
-        self.varargs = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
-        self.varkw = next((p.name for p in parameters if p.kind is kinds.VAR_KEYWORD), None)
-        self.names = tuple(p.name for p in self.positional)
-        self.keyword_names = tuple(p.name for p in self.keyword_only)
-        self.defaults = {p.name: p.default for p in parameters if p.default is not kinds.empty}
-
-    @functools.cached_property
-    def simple(self) -> bool:
-        """Only plain parameters: a call of as many positionals needs no binding."""
-        return not (self.keyword_only or self.varargs or self.varkw)
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-        """Canonical names and values of a call, defaults filled in. Raises TypeError as Python would."""
-        if self.simple and not kwargs and len(args) == len(self.names):
-            return self.names, args
-        bound = self.signature.bind(*args, **kwargs)
-        given = bound.arguments
-        names, values = [], []
-        for name in self.names:
-            names.append(name)
-            values.append(given[name] if name in given else self.defaults[name])
-        for i, value in enumerate(given.get(self.varargs, ()) if self.varargs else ()):
-            names.append(f"{self.varargs}_{i}")
-            values.append(value)
-        for name in self.keyword_names:
-            names.append(name)
-            values.append(given[name] if name in given else self.defaults[name])
-        if self.varkw:
-            for name, value in sorted(given.get(self.varkw, {}).items()):
-                names.append(name)
-                values.append(value)
-        return tuple(names), tuple(values)
-
-    def spread(self, names: Sequence[str], values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The Python call that gives these canonical arguments."""
-        keyword = frozenset(self.keyword_names)
-        count = len(self.names) + sum(1 for n in names if self._is_extra(n))
-        args = list(values[:count])
-        kwargs = dict(zip(names[count:], values[count:], strict=True))
-        assert keyword <= kwargs.keys()
-        return args, kwargs
-
-    def _is_extra(self, name: str) -> bool:
-        return bool(self.varargs) and name.startswith(f"{self.varargs}_") and name not in self.keyword_names
-
-    def layout(self, names: Sequence[str]) -> Layout:
-        keywords = frozenset(n for n in names if n not in self.names and not self._is_extra(n))
-        return Layout(tuple(n for n in names if n not in keywords), keywords)
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    if isinstance(function, Function):
-        return function.function_spec
-    if isinstance(function, functools.partial):
-        return inspect.signature(function)
-    try:
-        return inspect.signature(function, follow_wrapped=False)
-    except ValueError:
-        unknown = inspect.Parameter
-        return inspect.Signature([unknown("args", unknown.VAR_POSITIONAL), unknown("kwargs", unknown.VAR_KEYWORD)])
-
-
-# input_signature ------------------------------------------------------------------------------------------------------
-
-
-class Signature:
-    """A checked `input_signature`: the type of every parameter, and the defaults that it freezes."""
-
-    def __init__(self, function_name: str, parameters: Parameters, specs: Any, skip_self: bool) -> None:
-        if not isinstance(specs, (list, tuple)):
-            raise TypeError(f"input_signature must be a list or tuple of TensorSpecs, got {specs!r}")
-        for leaf in nest.flatten(list(specs)):
-            if not isinstance(leaf, TensorSpec):
-                raise TypeError(f"input_signature must hold TensorSpecs only, got {leaf!r}")
-        self.specs = tuple(specs)
-        self.parameters = parameters
-        positional = [p.name for p in parameters.positional]
-        if skip_self and positional:
-            positional = positional[1:]
-        for name in parameters.keyword_names:
-            if name not in parameters.defaults:
-                raise TypeError(
-                    f"{function_name}: with an input_signature the keyword-only parameter {name} needs a default"
-                )
-        extra = len(self.specs) - len(positional)
-        if extra > 0 and not parameters.varargs:
-            raise TypeError(
-                f"{function_name}: input_signature has {len(self.specs)} specs for {len(positional)} parameters"
-            )
-        for name in positional[len(self.specs) :]:
-            if name not in parameters.defaults:
-                raise TypeError(
-                    f"{function_name}: parameter {name} has neither a spec in input_signature nor a default"
-                )
-        extras = [f"{parameters.varargs}_{i}" for i in range(extra)] if extra > 0 else []
-        self.extras = max(extra, 0)
-        self.typed: dict[str, TraceType] = {
-            name: type_of(spec) for name, spec in zip([*positional, *extras], self.specs, strict=False)
-        }
-        self.frozen: dict[str, TraceType] = {
-            name: type_of(parameters.defaults[name])
-            for name in (*positional[len(self.specs) :], *parameters.keyword_names)
-        }
-
-    def call_type(self, names: Sequence[str], values: Sequence[Any]) -> tuple[CallType, list[Any]]:
-        """The one call type, and the arguments cast to it. Raises TypeError for arguments that do not fit."""
-        types, cast_values = [], []
-        for name, value in zip(names, values, strict=True):
-            wanted = self.typed.get(name) or self.frozen.get(name)
-            if wanted is None:  # self
-                types.append(type_of(value))
-                cast_values.append(value)
-                continue
-            try:
-                cast_values.append(wanted.cast(value, CAST))
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"Binding inputs to tf.function failed: argument {name}: {error}") from None
-            types.append(wanted)
-        return CallType(tuple(names), tuple(types)), cast_values
-
-    def check_count(self, names: Sequence[str]) -> None:
-        extras = sum(1 for n in names if self.parameters._is_extra(n))
-        if extras != self.extras:
-            raise TypeError(
-                f"Binding inputs to tf.function failed: needed {len(self.specs)} arguments, as input_signature says"
-            )
-        if self.parameters.varkw and any(
-            n not in self.typed and n not in self.frozen and n not in self.parameters.names for n in names
-        ):
-            raise TypeError(
-                "Binding inputs to tf.function failed: unknown keyword arguments cannot be used with input_signature"
-            )
-
-
-# The retrace warning --------------------------------------------------------------------------------------------------
-
-
-RETRACE_WARNING = (
-    "%d out of the last %d calls to %s triggered tf.function retracing. Tracing is expensive and the excessive "
-    "number of tracings could be due to (1) creating @jt.function repeatedly in a loop, (2) passing tensors with "
-    "different shapes, (3) passing Python objects instead of tensors. For (1), define the function outside of the "
-    "loop. For (2), use reduce_retracing=True or an input_signature with None sizes. For (3), pass tensors."
-)
-
-
-class RetraceDetector:
-    """Warns when a function is traced too often: five traced calls within about the last ten calls."""
-
-    def __init__(self) -> None:
-        self.groups: collections.deque[int] = collections.deque()  # each: a traced call and the untraced ones after it
-        self.calls = 0
-        self.warnings = 0
-
-    def called(self, name: str, traced: bool) -> None:
-        self.calls += 1
-        if not traced:
-            if self.groups:
-                self.groups[-1] += 1
-            return
-        self.groups.append(1)
-        while self.groups and self.calls - self.groups[0] > 10:
-            self.calls -= self.groups.popleft()
-        if len(self.groups) >= 5 and self.warnings < 2:
-            self.warnings += 1
-            logger.warning(
-                RETRACE_WARNING,
-                len(self.groups),
-                self.calls,
-                name,
-            )
-
-
-_detectors: weakref.WeakKeyDictionary[Any, dict[str, RetraceDetector]] = weakref.WeakKeyDictionary()
-
-
-def _detector(function: Callable[..., Any]) -> RetraceDetector:
-    code = getattr(_plain_function(function), "__code__", None)
-    if code is None:
-        return RetraceDetector()
-    # Code objects compare by value, the file's name apart: functions wrapped again and again in a loop share a
-    # detector.
-    of_code = _detectors.setdefault(code, {})
-    return of_code.setdefault(code.co_filename, RetraceDetector())
-
-
-def _plain_function(function: Any) -> Any:
-    while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif isinstance(function, types.MethodType):
-            function = function.__func__
-        elif hasattr(function, "__bound_from__"):
-            function = function.__bound_from__
-        else:
-            return function
 
 
 # The function ---------------------------------------------------------------------------------------------------------
@@ -274,12 +62,25 @@ class Options:
         self.pure = pure
 
 
+MOST_REMEMBERED = 1024
+
+
 class State:
     """The traces of one function; shared by shallow copies."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.table: DispatchTable[ConcreteFunction] = DispatchTable()
+        self.quick: dict[Any, ConcreteFunction] = {}  # what served calls of eager tensors alone
+
+    def add(self, call_type: CallType, concrete: ConcreteFunction) -> None:
+        self.table.add(call_type, concrete)
+        self.quick.clear()  # a more specific trace may now serve what a general one served
+
+    def remember(self, key: Any, concrete: ConcreteFunction) -> None:
+        if len(self.quick) >= MOST_REMEMBERED:
+            self.quick.clear()
+        self.quick[key] = concrete
 
 
 class Function:
@@ -294,7 +95,7 @@ class Function:
         self._name = _name_of(python_function)
         self._state = State()
         self._parameters = Parameters(python_function)
-        self._detector = _detector(python_function)
+        self._detector = detector_of(python_function)
         self._methods: weakref.WeakKeyDictionary[Any, _Method] = weakref.WeakKeyDictionary()
         self._signature: Signature | None = None
         if options.input_signature is not None:
@@ -308,16 +109,51 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _Mode.eager:
             return self._python_function(*args, **kwargs)
+        quick = None
+        if active.context is None and not kwargs and self._signature is None:
+            quick = self._quick_key(args)
+            known = None if quick is None else self._state.quick.get(quick)
+            if known is not None:
+                self._detector.called(self._name, False)
+                return known.run(args)
         concrete, call_type, values, traced = self._concrete(args, kwargs)
         if active.context is None:
             self._detector.called(self._name, traced)
-        tensors: list[Tensor] = []
-        for kind, value in zip(call_type.types, values, strict=True):
-            if type(kind) is TensorSpec:
-                tensors.append(value if isinstance(value, Tensor) else _as_tensor(value))
-            elif type(kind) is not Literal and type(kind) is not Reference:
-                tensors.extend([t if isinstance(t, Tensor) else _as_tensor(t) for t in kind.to_tensors(value)])
+        tensors = _tensors_of(call_type, values)
+        if quick is not None and len(values) == len(args):
+            self._state.remember(quick, concrete)
+        if traced and events.wanted("retrace"):
+            return self._run_and_tell(concrete, tensors)
         return concrete.run(tensors)
+
+    def _quick_key(self, args: tuple[Any, ...]) -> Any:
+        """Sizes and dtypes where all arguments are eager tensors: a key that is cheaper than the call type. Else
+        None."""
+        key: list[Any] = []
+        for argument in args:
+            if type(argument) is not Tensor:
+                return None
+            key.append(argument._sizes)
+            key.append(argument._dtype.short)
+        return tuple(key)
+
+    def _run_and_tell(self, concrete: ConcreteFunction, tensors: list[Tensor]) -> Any:
+        """Runs a new trace and reports it: its reason, its cost, what was compiled."""
+        before, location = counters(), user_location()
+        result = concrete.run(tensors)
+        compiled = (counters() - before).kernels_compiled
+        known = list(self._state.table)
+        if len(known) > 1:
+            why = reason(concrete.call_type, [k for k in known if k is not concrete.call_type])
+            cost = f"{ordinal(len(known))} trace, {concrete.trace_seconds * 1e3:.1f} ms, {compiled} kernels compiled"
+            events.emit(
+                "retrace",
+                function=self._name,
+                reason=f"{self._name} retraced ({cost}): {why}{LOCATION_GAP}{location}",
+                seconds=concrete.trace_seconds,
+                kernels_compiled=compiled,
+            )
+        return result
 
     def _concrete(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -346,8 +182,10 @@ class Function:
     def _new_trace(self, call_type: CallType) -> ConcreteFunction:
         if self._options.reduce_retracing and self._signature is None:
             call_type = self._state.table.generalised(call_type)
+        began = time.perf_counter()
         concrete = trace_function(self._python_function, self._name, self._parameters, call_type)
-        self._state.table.add(call_type, concrete)
+        concrete.trace_seconds = time.perf_counter() - began
+        self._state.add(call_type, concrete)
         return concrete
 
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> ConcreteFunction:
@@ -488,7 +326,7 @@ def _identity(value: Any) -> Any:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    plain = _plain_function(function)
+    plain = plain_function(function)
     return getattr(plain, "__name__", type(plain).__name__)
 
 
@@ -505,13 +343,24 @@ def _bound_method(function: Callable[..., Any], reference: Callable[[], Any]) ->
             bind(instance, type(instance))(*args, **kwargs) if bind is not None else function(instance, *args, **kwargs)
         )
 
-    signature = _signature(function)
+    signature = python_signature(function)
     parameters = list(signature.parameters.values())
     if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
         parameters = parameters[1:]
     method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     method.__bound_from__ = function  # type: ignore[attr-defined]
     return method
+
+
+def _tensors_of(call_type: CallType, values: Sequence[Any]) -> list[Tensor]:
+    """The tensors in the arguments, in the order of the placeholders."""
+    tensors: list[Tensor] = []
+    for kind, value in zip(call_type.types, values, strict=True):
+        if type(kind) is TensorSpec:
+            tensors.append(value if isinstance(value, Tensor) else _as_tensor(value))
+        elif type(kind) is not Literal and type(kind) is not Reference:
+            tensors.extend([t if isinstance(t, Tensor) else _as_tensor(t) for t in kind.to_tensors(value)])
+    return tensors
 
 
 def _as_tensor(value: Any) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jitensor as jt
-from jitensor import counters, function_door
+from jitensor import counters, events, retracing
 
 
 def value(nested):
@@ -559,7 +559,7 @@ def warnings_of(pattern, caplog):
 )
 def test_retrace_warning(pattern, wanted, caplog):
 
-    function_door._detectors.clear()
+    retracing._detectors.clear()
     assert warnings_of(pattern, caplog) == wanted
 
 
@@ -638,3 +638,22 @@ def test_arguments_in_containers_keep_their_places():
     assert value(f({"b": [jt.constant(2)], "w": jt.constant([5, 6])})) == [3, 4]
     g = jt.function(lambda name, x, other: (other, x + 1, name))
     assert value(g("a", one, jt.constant("b"))[1]) == 2
+
+
+def test_a_mutable_default_keys_by_its_present_content():
+    default = [1]
+    f = jt.function(lambda x, items=default: x + len(items))
+    assert value(f(one)) == 2
+    default.append(1)
+    assert value(f(one)) == 3 and f.experimental_get_tracing_count() == 2
+
+
+def test_a_retrace_is_told_with_its_reason():
+    f = jt.function(lambda x, n: x * n)
+    f(jt.ones([2, 3]), 1.0)
+    with events.collect() as told:
+        f(jt.ones([4, 3]), 1.0), f(jt.ones([4, 3]), 2.0), f(jt.ones([4, 3]), 2.0)
+    reasons = [str(event.fields["reason"]) for event in told if event.name == "retrace"]
+    assert len(reasons) == 2
+    assert "x was f32[2, 3], now f32[4, 3]" in reasons[0] and "TensorSpec([None, 3], float32)" in reasons[0]
+    assert "n was 1.0, now 2.0" in reasons[1] and "test_function_rules.py" in reasons[1]

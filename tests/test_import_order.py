@@ -14,7 +14,7 @@ PACKAGE = Path(jitensor.__file__).parent
 # In order of dependence: a room may import from itself and from rooms above it. Names of one line stand side by side:
 # they may import each other.
 ROOMS = [
-    ["errors"],
+    ["errors", "records"],
     ["settings"],
     ["events"],
     ["ir"],
@@ -35,6 +35,8 @@ ROOMS = [
     ["api"],
     ["variable", "tape"],
     ["concrete"],
+    ["binding"],
+    ["retracing"],
     ["function_door"],
     ["functions"],
     ["diagnostics"],
