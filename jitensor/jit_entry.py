@@ -7,7 +7,6 @@ the reason and the Python path goes on serving. Must not know how entries are wr
 from __future__ import annotations
 
 import ast
-import dataclasses
 from collections.abc import Mapping, Sequence
 from types import CellType
 from typing import Any
@@ -307,9 +306,9 @@ def _shifted(item: Any, by: int) -> Any:
     if isinstance(item, SameObject):
         return SameObject(_moved(item.place, by), item.expected + by)
     if isinstance(item, ObjectArg):
-        return dataclasses.replace(item, word=item.word + by)
+        return item.replace(word=item.word + by)
     if isinstance(item, (ArrayArg, NumberArg)) and item.place is not None:
-        return dataclasses.replace(item, place=_moved(item.place, by))
+        return item.replace(place=_moved(item.place, by))
     return item
 
 

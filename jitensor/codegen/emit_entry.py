@@ -10,7 +10,6 @@ values, only `EntrySpec`.
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from typing import Any
 
@@ -18,6 +17,7 @@ from jitensor.codegen.kernel import SCRATCH, Kernel
 from jitensor.codegen.program import Launch, Program
 from jitensor.ir.dims import Dim
 from jitensor.ir.types import DType
+from jitensor.records import Record
 
 # Words of the context that every entry uses; others follow in the order of `EntrySpec.words`.
 NDARRAY, API, LAUNCHES, BYTES, FIRST_WORD = 0, 1, 2, 3, 4
@@ -27,8 +27,7 @@ RELEASE_BYTES = 1 << 16  # calls that touch more than this run without the GIL
 ALIGNED_CARRAY, WRITEABLE = 0x101, 0x400
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Offsets:
+class Offsets(Record):
     """Where the running interpreter keeps things, in bytes from an object's address."""
 
     head: int  # size of PyObject's own part
@@ -58,15 +57,13 @@ class Offsets:
         return self.head - 8
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
+class Place(Record):
     """A variable outside the call: `words` are the context words of (dict, key), or of (cell,)."""
 
     words: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ArrayArg:
+class ArrayArg(Record):
     """A C-contiguous, aligned array. dims: a required size, or the name of the symbol that it gives. place: where it is
     read from, if it is no argument."""
 
@@ -77,8 +74,7 @@ class ArrayArg:
     place: Place | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NumberArg:
+class NumberArg(Record):
     """A Python number whose exact type is `kind` (int or float), called `name` in guards and sources."""
 
     position: int
@@ -87,8 +83,7 @@ class NumberArg:
     place: Place | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ObjectArg:
+class ObjectArg(Record):
     """An argument that must be the very object in context word `word`."""
 
     position: int
@@ -96,8 +91,7 @@ class ObjectArg:
     place: Place | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(Record):
     """`a op b` on integers (op: eq ne lt le gt ge) must hold."""
 
     op: str
@@ -109,8 +103,7 @@ class Guard:
 Variant = tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]
 
 
-@dataclasses.dataclass(slots=True)
-class EntrySpec:
+class EntrySpec(Record):
     """numbers: for each host number of the program (dtype, source), the source a Python constant or the name of a
     NumberArg. outputs: for each result ("array" | "scalar", output position) or ("argument", argument position).
     `words`: how many context words follow the fixed ones; kernels come first, then dtypes."""
@@ -128,16 +121,14 @@ class EntrySpec:
     words: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SameObject:
+class SameObject(Record):
     """The variable at `place` must be the very object in word `expected`."""
 
     place: Place
     expected: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FloatStep:
+class FloatStep(Record):
     """`name` is a Python float computed from others: tree is ("add", a, b), ("neg", a), ("const", value), ("name", n)."""
 
     name: str

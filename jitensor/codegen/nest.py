@@ -7,9 +7,9 @@ types of `scalar.program`.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from jitensor.records import Record
 from jitensor.scalar.program import ScalarProgram
 
 Name = str
@@ -17,8 +17,7 @@ Term = tuple[Name, "Name | int"]  # loop variable, stride
 Bound = "Name | int"
 
 
-@dataclasses.dataclass(slots=True)
-class Place:
+class Place(Record):
     """One element: of an argument buffer (`base` its number) or of a stack array (`base` its name)."""
 
     base: int | Name
@@ -28,8 +27,7 @@ class Place:
     part: int = 0  # which of them
 
 
-@dataclasses.dataclass(slots=True)
-class Let:
+class Let(Record):
     """Straight-line code: `program` with its parameters bound to names; names for its results."""
 
     program: ScalarProgram
@@ -37,22 +35,19 @@ class Let:
     results: list[tuple[Name, int]]  # name, id
 
 
-@dataclasses.dataclass(slots=True)
-class Load:
+class Load(Record):
     name: Name
     type: str
     place: Place
 
 
-@dataclasses.dataclass(slots=True)
-class Store:
+class Store(Record):
     value: Name
     type: str
     place: Place
 
 
-@dataclasses.dataclass(slots=True)
-class LoadArgument:
+class LoadArgument(Record):
     """`name` is host number `slot`."""
 
     name: Name
@@ -61,8 +56,7 @@ class LoadArgument:
     part: int = 0
 
 
-@dataclasses.dataclass(slots=True)
-class Variable:
+class Variable(Record):
     """A mutable scalar, declared in the function's outermost block and set to `start` (a literal or a name) here."""
 
     name: Name
@@ -70,22 +64,19 @@ class Variable:
     start: Any
 
 
-@dataclasses.dataclass(slots=True)
-class Get:
+class Get(Record):
     name: Name
     variable: Name
     type: str
 
 
-@dataclasses.dataclass(slots=True)
-class Set:
+class Set(Record):
     variable: Name
     value: Name
     type: str
 
 
-@dataclasses.dataclass(slots=True)
-class Accumulate:
+class Accumulate(Record):
     """variable = variable op value with the relaxation that lets the loop become vectors: `sum` reassociates; `max` and
     `min` ignore nan and the sign of zero (a separate flag sees nan); `or` is exact."""
 
@@ -95,15 +86,13 @@ class Accumulate:
     type: str
 
 
-@dataclasses.dataclass(slots=True)
-class StackArray:
+class StackArray(Record):
     name: Name
     type: str
     length: int
 
 
-@dataclasses.dataclass(slots=True)
-class IntOp:
+class IntOp(Record):
     """name = a op b on 64-bit integers; op: add sub mul min."""
 
     name: Name
@@ -112,8 +101,7 @@ class IntOp:
     b: Any
 
 
-@dataclasses.dataclass(slots=True)
-class For:
+class For(Record):
     """`vector`: the iterations are independent (or only accumulate) and should become vector code."""
 
     variable: Name
@@ -124,14 +112,12 @@ class For:
     vector: bool = False
 
 
-@dataclasses.dataclass(slots=True)
-class If:
+class If(Record):
     condition: Name
     body: list[Any]
 
 
-@dataclasses.dataclass(slots=True)
-class Nest:
+class Nest(Record):
     """A whole kernel: body, and the integer arguments' names by position."""
 
     ints: list[Name]
