@@ -20,11 +20,13 @@ import numpy as np
 
 from jitensor import events, jit_entry, settings
 from jitensor.errors import TraceError
+from jitensor.explain import Explanation, KernelView, kernels_used
 from jitensor.runtime import entry
 from jitensor.runtime.counters import tally
 from jitensor.tracing import operators  # noqa: F401  (attaches the behaviour of tracers)
+from jitensor.tracing.binder import HiddenStep, spell
 from jitensor.tracing.clone import World
-from jitensor.tracing.context import current
+from jitensor.tracing.context import Guard, current
 from jitensor.tracing.signature import Key, describe, key_text, spellings
 from jitensor.tracing.trace import Trace, Tracing
 
@@ -192,8 +194,11 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
                 bound = trace.bind(leaves)
                 if bound is not None and _alive(trace, leaves):
                     return trace, bound
+            reason = self._miss(key, leaves) if events.wanted("retrace") and self._traces else ""
             trace = self._make(key, leaves)
             bound = trace.bind(leaves)
+            if reason:
+                events.emit("retrace", function=self.__name__, reason=reason)
             if bound is None:
                 raise TraceError(f"{self.__name__}: the function changed what it depends on (a global or closure variable)"
                                  " while it was traced; return the new value instead.")
@@ -203,10 +208,11 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             tally.traces += 1
         return trace, bound
 
-    def _make(self, key: Key, leaves: Sequence[Any]) -> Trace:
+    def _make(self, key: Key, leaves: Sequence[Any], *, effects: bool = True) -> Trace:
         start = time.perf_counter()
         names = [s for p, k in zip(self._parameters, _without_aliases(key), strict=True) for s in spellings(k, p.name)]
         tracing = Tracing(self.__name__, ("tuple", *_without_aliases(key)), leaves, names)
+        tracing.effects = effects
         tracing.context.world = tracing.world  # type: ignore[attr-defined]
         trace = tracing.run(self._run_clone)
         if events.wanted("trace"):
@@ -223,11 +229,48 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             if isinstance(reference, weakref.ref) and reference() is not None:
                 weakref.finalize(reference(), _forget, weakref.ref(self), key)
 
+    def _miss(self, key: Key, leaves: Sequence[Any]) -> str:
+        """Why no trace so far serves a call of this key."""
+        known = list(self._traces.items())
+        if not known:
+            return "the first call"
+        for trace in self._traces.get(key, ()):
+            return _failed(trace, leaves)
+        nearest = min((k for k, _ in known), key=lambda k: _distance(k, key))
+        if _without_aliases(nearest) == _without_aliases(key):
+            return "which arguments are the same array has changed"
+        pairs = zip(self._parameters, _without_aliases(nearest), _without_aliases(key), strict=True)
+        return ", ".join(f"{p.name} was {key_text(was)}, now {key_text(now)}" for p, was, now in pairs if was != now)
+
     # Looking inside -----------------------------------------------------------------------------------------------------
 
     def signatures(self) -> list[Signature]:
         """The traces made so far: the key of each, and the values that it fixed with the lines that needed them."""
         return [self._describe(key, t) for key, traces in self._traces.items() for t in reversed(traces)]
+
+    def kernels(self) -> list[KernelView]:
+        """The kernels that calls have run so far: name, text, source (@njit), llvm, assembly, seconds, origin."""
+        return kernels_used([t.executable for traces in self._traces.values() for t in reversed(traces)])
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """How the call would be served: signature, cache decision with its reason, graph, kernels. Its print is a report.
+
+        Runs the Python of the function on tracers where the call is new; runs no program, and changes no cache or counter.
+        """
+        values = self._bind(args, kwargs)
+        leaves: list[Any] = []
+        key: Key = _with_aliases(tuple([describe(v, leaves) for v in values]), leaves)
+        for trace in self._traces.get(key, ()):
+            bound = trace.bind(leaves)
+            if bound is not None and _alive(trace, leaves):
+                return self._explained(key, trace, bound, "hit", "its guards hold for these arguments")
+        reason = self._miss(key, leaves)
+        trace = self._make(key, leaves, effects=False)
+        return self._explained(key, trace, trace.bind(leaves), "trace", reason)
+
+    def _explained(self, key: Key, trace: Trace, bound: Any, decision: str, reason: str) -> Explanation:
+        text, narrowed = self._describe(key, trace)
+        return Explanation(text, decision, reason, narrowed, trace.executable, None if bound is None else bound[0])
 
     def _describe(self, key: Key, trace: Trace) -> Signature:
         fixed = [f"{e} == {v!r}: {why}  # {line}" for e, v, why, line in trace.narrowed]
@@ -268,6 +311,12 @@ class BoundJitFunction(functools.partial):  # type: ignore[type-arg]
     def signatures(self) -> list[Signature]:
         return self.__func__.signatures()
 
+    def kernels(self) -> list[KernelView]:
+        return self.__func__.kernels()
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        return self.__func__.explain(self.__self__, *args, **kwargs)
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, BoundJitFunction)
@@ -289,6 +338,26 @@ def _with_aliases(key: Key, leaves: list[Any]) -> Key:
         return key
     first = {identity: i for i, identity in reversed(list(enumerate(identities)))}
     return (*key, ("aliases", *[first[i] for i in identities]))
+
+
+def _failed(trace: Trace, leaves: Sequence[Any]) -> str:
+    """The first thing that a trace relied on and this call does not have."""
+    if not _alive(trace, leaves):
+        return "an object argument is another one"
+    step = trace.binder.first_miss(leaves)
+    if isinstance(step, Guard):
+        line = f"  # {step.location}" if step.location.file else ""
+        if step.narrowed is not None:
+            source, value = step.narrowed
+            return f"{spell(source, trace.spelled)} was {value!r}, and is not now: {step.why}{line}"
+        return f"{spell(step.source, trace.spelled)} does not hold now: {step.why}{line}"
+    if isinstance(step, HiddenStep):
+        return f"variable {step.name} was {key_text(step.key)}, and is not now"
+    return "a Python number cannot be computed as before"
+
+
+def _distance(known: Key, key: Key) -> int:
+    return sum(a != b for a, b in zip(known, key, strict=False)) + abs(len(known) - len(key))
 
 
 def _give_back(trace: Trace, arguments: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:

@@ -24,7 +24,7 @@ from jitensor.codegen.emit_numba import PRELUDE, emit_numba
 from jitensor.codegen.kernel import Kernel
 from jitensor.codegen.program import Program
 from jitensor.codegen.schedule import schedule
-from jitensor.ir.dims import Dim, evaluate
+from jitensor.ir.dims import Dim
 from jitensor.ir.graph import Graph
 from jitensor.ir.interpret import interpret
 from jitensor.passes.abstract import Outline
@@ -32,6 +32,8 @@ from jitensor.passes.simplify import simplify
 from jitensor.runtime.compiler import CompiledKernel, load_kernel
 from jitensor.runtime.executor import ProgramRunner, layout_of
 from jitensor.runtime.njit import load_source
+
+_DIRECT = 0x101  # NumPy's flags C_CONTIGUOUS and ALIGNED
 
 _runners: dict[Any, ProgramRunner] = {}
 _lock = threading.RLock()
@@ -60,45 +62,72 @@ class Executable:
         self._is_scalar = [v.id in graph.scalars for v in graph.inputs]
         self._written = {i for i, v in enumerate(graph.inputs) if any(t.id == v.id for t, _ in graph.updates)}
         self._runner: dict[Any, ProgramRunner] = {}
+        self._direct: dict[str, ProgramRunner] = {}  # by backend: for arguments that are all row-major
+        self._sizes = [next(iter(n.symbols)) if isinstance(n, Dim) else n for n in self.outline.sizes]
         self._static = None if any(isinstance(n, Dim) for n in self.outline.sizes) else tuple(self.outline.sizes)
         self._arrays = [np.ascontiguousarray(a) for a in self.outline.arrays]
         self._fixed_layouts = ("C",) * len(self._arrays)
 
     def __call__(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[np.ndarray[Any, Any]]:
-        if settings.active().disable_jit:
+        mode = settings.active()
+        if mode.disable_jit:
             return self._interpret(arguments, sizes)
-        arrays, numbers, back = [], [], []
-        for i, (argument, is_scalar) in enumerate(zip(arguments, self._is_scalar, strict=True)):
+        arrays: list[Any] = []
+        numbers: list[Any] = []
+        direct = not self._written
+        for argument, is_scalar in zip(arguments, self._is_scalar, strict=True):
             if is_scalar:
                 numbers.append(argument)
-            elif _is_direct(argument):
-                arrays.append(argument)
             else:
-                copied = np.array(argument)
-                arrays.append(copied)
-                if i in self._written:
-                    back.append((argument, copied))
+                arrays.append(argument)
+                if argument.flags.num & _DIRECT != _DIRECT or not argument.dtype.isnative:
+                    direct = False
+        if not direct:
+            return self._call_strided(arguments, numbers, sizes)
+        runner = self._direct.get(mode.backend)
+        if runner is None:
+            runner = self._direct[mode.backend] = self.runner(("C",) * len(arrays))
+        return runner.run(arrays + self._arrays, numbers + self.outline.numbers(sizes), self._actual(sizes))
+
+    def _actual(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The values of the program's size symbols."""
+        if self._static is not None:
+            return self._static
+        return tuple([sizes[n] if n.__class__ is str else n for n in self._sizes])
+
+    def _call_strided(
+        self, arguments: Sequence[Any], numbers: list[Any], sizes: Mapping[str, int]
+    ) -> list[np.ndarray[Any, Any]]:
+        arrays, back = [], []
+        for i, (argument, is_scalar) in enumerate(zip(arguments, self._is_scalar, strict=True)):
+            if is_scalar:
+                continue
+            if _is_direct(argument) and not self._is_overwritten(i, arguments):
+                arrays.append(argument)
+                continue
+            copied = np.array(argument, argument.dtype.newbyteorder("="))
+            arrays.append(copied)
+            if i in self._written:
+                back.append((argument, copied))
         layouts = tuple([layout_of(a) for a in arrays])
-        runner = self.runner(layouts)
-        actual = self._static
-        if actual is None:
-            actual = tuple([evaluate(n, sizes) for n in self.outline.sizes])
+        actual = self._actual(sizes)
         for a, layout in zip(arrays, layouts, strict=True):
             if layout.__class__ is tuple and layout and layout[0] == "S":
                 strides = a.strides[:-1] if layout[1] else a.strides
                 actual += tuple([s // a.itemsize for s in strides])
-        results = runner.run([*arrays, *self._arrays], [*numbers, *self.outline.numbers(sizes)], actual)
+        results = self.runner(layouts).run(arrays + self._arrays, numbers + self.outline.numbers(sizes), actual)
         for target, copied in back:
             target[...] = copied
         return results
 
+    def _is_overwritten(self, i: int, arguments: Sequence[Any]) -> bool:
+        """Does the memory of argument `i` overlap that of another one, which the program writes to?"""
+        return any(k != i and np.may_share_memory(arguments[k], arguments[i]) for k in self._written)
+
     def launches(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[Any]:
         """The bound kernel launches of a call with C-contiguous arguments; empty where the program has other steps too."""
         runner = self.runner(("C",) * sum(not s for s in self._is_scalar))
-        actual = self._static
-        if actual is None:
-            actual = tuple([evaluate(n, sizes) for n in self.outline.sizes])
-        steps = runner.bind(actual).steps
+        steps = runner.bind(self._actual(sizes)).steps
         return [s for s in steps if hasattr(s, "variant")] if all(hasattr(s, "variant") for s in steps) else []
 
     def runner(self, layouts: tuple[Any, ...]) -> ProgramRunner:

@@ -87,4 +87,4 @@ def _assert_close(got: Any, expected: Any, where: str, exact: bool) -> None:
         return
     tolerance = TOLERANCE.get(expected.dtype.name, 1e-12)
     scale = np.max(np.abs(expected[np.isfinite(expected)]), initial=0) if expected.size else 0
-    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * 1e-2 * scale, err_msg=where)
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale, err_msg=where)

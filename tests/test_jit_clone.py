@@ -168,7 +168,7 @@ def test_functions_as_arguments_and_defaults() -> None:
     jitted = same(apply, X)
     same(apply, X, np.sin, jitted=jitted)
     same(apply, X, np.sin, lambda v: np.zeros(len(v)) + v, jitted=jitted)
-    assert len(jitted.signatures()) >= 3
+    assert len(jitted.signatures()) >= 2  # those of functions that are gone went with them
 
 
 def test_function_without_source() -> None:
@@ -269,12 +269,18 @@ def test_methods_bind_per_instance() -> None:
 
 
 def test_traces_go_with_their_instance() -> None:
-    model = Model(1.0)
-    model(X)
-    count = len(Model.__dict__["__call__"].signatures())
-    del model
+    class Short(Model):
+        @jt.jit
+        def run(self, x):
+            return x * self.scale
+
+    models = [Short(1.0), Short(2.0)]
+    for model in models:
+        model.run(X)
+    assert len(Short.run.signatures()) == 2
+    del model, models[0]
     gc.collect()
-    assert len(Model.__dict__["__call__"].signatures()) == count - 1
+    assert len(Short.run.signatures()) == 1
 
 
 class Point(NamedTuple):

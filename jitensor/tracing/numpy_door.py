@@ -140,7 +140,7 @@ class ClassDoor(type):
         return cls.stands_for(*args, **options)
 
     def __eq__(cls, other: object) -> bool:
-        return other is cls or other is cls.stands_for
+        return other is cls or cls.stands_for == real_of(other)
 
     def __hash__(cls) -> int:
         return hash(cls.stands_for)

@@ -88,6 +88,7 @@ class Tracing:
 
     def __init__(self, name: str, key: Key, leaves: Sequence[Any], spelling: Sequence[str]) -> None:
         self.context = TraceContext(name)
+        self.effects = True  # do assignments to globals and nonlocals reach the real ones?
         self.spelling = spelling  # how a person writes each leaf: `x`, `parameters['w']`
         self.key = key
         self.leaves = leaves
@@ -113,7 +114,8 @@ class Tracing:
             try:
                 result = call(self.world, arguments)
             finally:
-                self.world.write_back()
+                if self.effects:
+                    self.world.write_back()
             _refuse_changed(before, arguments)
             finish = self.output(result)
             graph = self.graph()
