@@ -116,7 +116,7 @@ class _Lowering:
         self.ops: list[Op] = []
         self.known: dict[Any, int] = {}
         self.patterns: list[tuple[Buffer, Size, dict[Axis, Size]]] = []  # of each access
-        self.scalars: list[int] = []
+        self.scalars: dict[int, DType] = {}  # host numbers by value id, in order of their slots
         self.written: list[tuple[int, int]] = []
         self.fixed: set[Axis] = set()  # loops whose index is used: never collapsed
 
@@ -183,10 +183,8 @@ class _Lowering:
         known = self.known.get(operand)
         if known is not None:
             return known
-        if operand not in self.scalars:
-            self.scalars.append(operand)
-        slot = self.scalars.index(operand)
-        return self._append(Op("scalar", dtype, position=slot), operand)
+        self.scalars[operand] = dtype
+        return self._append(Op("scalar", dtype, position=len(self.scalars) - 1), operand)
 
     def _member(self, value_id: int) -> None:
         member = self.group.members[value_id]
@@ -287,8 +285,7 @@ class _Lowering:
             column=column,
             buffers=tuple((b.dtype, b.storage in written) for b in buffers),
             accesses=tuple(accesses),
-            scalars=tuple(next(o.dtype for o in self.ops if o.kind == "scalar" and o.position == i)
-                          for i in range(len(self.scalars))),  # fmt: skip
+            scalars=tuple(self.scalars.values()),
             ops=tuple(self.ops),
             writes=tuple(self.written),
             in_place=bool(read & written),
@@ -297,7 +294,7 @@ class _Lowering:
             text="",
         )
         kernel = dataclasses.replace(kernel, text=print_kernel(kernel))
-        return kernel, Binding(buffers, self.scalars, ints, [a.extent for a in self.loops])
+        return kernel, Binding(buffers, list(self.scalars), ints, [a.extent for a in self.loops])
 
 
 def with_long_rows(kernel: Kernel) -> Kernel:
