@@ -25,6 +25,7 @@ from jitensor.recording import (
     Trace,
     ValueNeeded,
     active,
+    known_sizes,
     map_tensors,
     recording,
     tensors_in,
@@ -75,11 +76,24 @@ class ConcreteFunction:
             raise TypeError(f"{self.name} uses tensors of the trace that it was defined in, and that trace has ended")
         runner = self._runner
         if runner is None:
-            runner = self._runner = _Replayed(self) if self.trace.replayed else _Static(self)
+            runner = self._runner = self._new_runner()
         results = runner(tensors)
         if self._returns_one:
             return results[0]
         return nest.replace_tensors(self._structured, iter(results))
+
+    def executables(self) -> list[Any]:
+        """What calls have run so far."""
+        return [] if self._runner is None else self._runner.executables()
+
+    def served_by(self, tensors: Sequence[Any]) -> tuple[Any, list[Any] | None]:
+        """The executable that a call with tensors of these sizes would run (of a log with several segments the
+        first), and its arguments; None instead of those where a TensorSpec stands for a tensor. Runs nothing and
+        keeps nothing."""
+        return (self._runner or self._new_runner()).served_by(tensors)
+
+    def _new_runner(self) -> _Static | _Replayed:
+        return _Replayed(self) if self.trace.replayed else _Static(self)
 
     def _inline(self, trace: Trace, tensors: Sequence[Tensor]) -> Any:
         """Records this function's ops in another trace, in order."""
@@ -277,6 +291,7 @@ class _Static:
 
     def __init__(self, function: ConcreteFunction) -> None:
         trace = function.trace
+        self.name = function.name
         computed: dict[int, int] = {}  # value id -> position in the executable's results
         values: list[Value] = []
         inputs = {t._value.id: i for i, t in enumerate(function._inputs) if t._value is not None}
@@ -304,6 +319,15 @@ class _Static:
             else None
         )
 
+    def executables(self) -> list[Any]:
+        return [] if self.executable is None else [self.executable]
+
+    def served_by(self, tensors: Sequence[Any]) -> tuple[Any, list[Any] | None]:
+        if self.executable is None:
+            return _nothing_to_run(self.name), []
+        order = range(len(tensors)) if self.order is None else self.order
+        return self.executable, _arrays([tensors[i] for i in order])
+
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         if self.executable is None:
             arrays = []
@@ -314,6 +338,14 @@ class _Static:
         if self.only_results is not None:
             return list(map(make_eager, arrays, self.only_results))
         return [source(tensors, arrays) for source in self.sources]
+
+
+def _arrays(tensors: list[Any]) -> list[Any] | None:
+    return [t._array for t in tensors] if all(isinstance(t, Tensor) for t in tensors) else None
+
+
+def _nothing_to_run(name: str) -> Any:
+    return pipeline.build(Trace(name).builder.finish([]))
 
 
 def _does_something(graph: Graph) -> bool:
@@ -399,6 +431,28 @@ class _Replayed:
                 key = tuple([(arrays[k].shape, arrays[k].tobytes()) for k in wanted])
             else:
                 key, position = self._run_host(position, arrays), position + 1
+
+    def executables(self) -> list[Any]:
+        pending, found = list(self.first.values()), []
+        while pending:
+            segment = pending.pop()
+            found.extend([segment.executable] if segment.executable else [])
+            pending.extend(segment.following.values())
+        return found
+
+    def served_by(self, tensors: Sequence[Any]) -> tuple[Any, list[Any] | None]:
+        sizes = tuple([known_sizes(t.shape.sizes) for t in tensors])
+        if None in sizes:
+            raise ValueError(f"{self.name}: explain needs known sizes; pass tensors, or TensorSpecs without None")
+        segment = self.first.get(sizes)
+        if segment is None:
+            dtypes = [self.dtypes[k].numpy for k in self.inputs]
+            samples = [np.broadcast_to(np.zeros((), d), s or ()) for d, s in zip(dtypes, sizes, strict=True)]
+            segment = self._segment(0, dict(zip(self.inputs, samples, strict=True)), {})
+        if segment.executable is None:
+            return _nothing_to_run(self.name), []
+        by_key = dict(zip(self.inputs, tensors, strict=True))
+        return segment.executable, _arrays([by_key[k] for k in segment.inputs])
 
     def _result(self, tensor: Tensor, arrays: dict[int, Any]) -> Tensor:
         return tensor if tensor._context is None else make_eager(arrays[id(tensor)], tensor._dtype)

@@ -23,9 +23,11 @@ from jitensor.api.convert import convert_to_tensor
 from jitensor.binding import Parameters, Signature, python_signature
 from jitensor.concrete import ConcreteFunction
 from jitensor.errors import LOCATION_GAP, user_location
+from jitensor.explain import Explanation, KernelView, kernels_used
+from jitensor.ir.text import print_graph
 from jitensor.ir.types import DType
 from jitensor.recording import Trace, recording
-from jitensor.retracing import detector_of, ordinal, plain_function, reason
+from jitensor.retracing import detector_of, ordinal, plain_function, reason, signature_text
 from jitensor.runtime.cache import CallType, DispatchTable
 from jitensor.runtime.counters import counters, tally
 from jitensor.runtime.signature import Literal, Reference, TensorSpec, TraceType, TracingContext, type_of
@@ -185,7 +187,12 @@ class Function:
         began = time.perf_counter()
         concrete = trace_function(self._python_function, self._name, self._parameters, call_type)
         concrete.trace_seconds = time.perf_counter() - began
-        self._state.add(call_type, concrete)
+        if not active.explaining:
+            tally.traces += 1
+            self._state.add(call_type, concrete)
+            if events.wanted("trace"):
+                text = print_graph(concrete.graph)
+                events.emit("trace", function=self._name, seconds=concrete.trace_seconds, graph=text)
         return concrete
 
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> ConcreteFunction:
@@ -209,6 +216,32 @@ class Function:
         call_type = CallType(tuple(names), tuple([k for k in kinds if k is not None]))
         with self._state.lock:
             return self._state.table.find(call_type) or self._new_trace(call_type)
+
+    # Looking inside ---------------------------------------------------------------------------------------------------
+
+    def kernels(self) -> list[KernelView]:
+        """The kernels that calls have run so far: name, text, source (@njit), llvm, assembly, seconds, origin."""
+        return kernels_used([e for c in self._state.table.values() for e in c.executables()])
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """How the call would be served: signature, cache decision with its reason, graph, kernels. Its print is a
+        report.
+
+        Runs the Python of the function on traced tensors where the call is new; runs no program, and changes no cache
+        or counter. Arguments may be TensorSpecs of known sizes.
+        """
+        known = list(self._state.table)
+        active.explaining = True
+        try:
+            concrete, call_type, values, traced = self._concrete(args, kwargs)
+        finally:
+            active.explaining = False
+        tensors = _tensors_of(call_type, values, specs=True)
+        text = f"{self._name}{signature_text(call_type)}"
+        served = f"served by the trace for {signature_text(concrete.call_type)}"
+        decision, why = ("trace", reason(call_type, known)) if traced else ("hit", served)
+        executable, arguments = concrete.served_by(tensors)
+        return Explanation(text, decision, why, (), executable, arguments)
 
     # What it is -------------------------------------------------------------------------------------------------------
 
@@ -352,15 +385,15 @@ def _bound_method(function: Callable[..., Any], reference: Callable[[], Any]) ->
     return method
 
 
-def _tensors_of(call_type: CallType, values: Sequence[Any]) -> list[Tensor]:
-    """The tensors in the arguments, in the order of the placeholders."""
-    tensors: list[Tensor] = []
+def _tensors_of(call_type: CallType, values: Sequence[Any], specs: bool = False) -> list[Tensor]:
+    """The tensors in the arguments, in the order of the placeholders. specs: TensorSpecs may stand for tensors."""
+    tensors: list[Any] = []
     for kind, value in zip(call_type.types, values, strict=True):
         if type(kind) is TensorSpec:
-            tensors.append(value if isinstance(value, Tensor) else _as_tensor(value))
+            tensors.append(value)
         elif type(kind) is not Literal and type(kind) is not Reference:
-            tensors.extend([t if isinstance(t, Tensor) else _as_tensor(t) for t in kind.to_tensors(value)])
-    return tensors
+            tensors.extend(kind.to_tensors(value))
+    return [t if isinstance(t, Tensor) or (specs and isinstance(t, TensorSpec)) else _as_tensor(t) for t in tensors]
 
 
 def _as_tensor(value: Any) -> Tensor:
@@ -390,7 +423,6 @@ def trace_function(
     function: Callable[..., Any], name: str, parameters: Parameters, call_type: CallType
 ) -> ConcreteFunction:
     """Runs the Python function once on placeholders of the call type. Exceptions pass through unchanged."""
-    tally.traces += 1
     trace = Trace(name)
     outer = active.context
     trace.parents = (*active.stack, outer) if outer is not None else active.stack

@@ -146,6 +146,12 @@ def type_text(kind: TraceType) -> str:
     return repr(kind)
 
 
+def signature_text(call_type: CallType) -> str:
+    """`(x: f32[64, 10], n: 3)`"""
+    parts = [f"{n}: {type_text(t)}" for n, t in zip(call_type.names, call_type.types, strict=True)]
+    return f"({', '.join(parts)})"
+
+
 def ordinal(n: int) -> str:
     """1st, 2nd, 3rd, 4th ..."""
     ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")

@@ -30,6 +30,7 @@ class _Active(threading.local):
 
     context: Any = None
     stack: tuple[Any, ...] = ()  # the traces around it, outermost first
+    explaining: bool = False  # traces made now are for looking at: not kept, not counted
 
 
 active = _Active()

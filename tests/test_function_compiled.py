@@ -61,3 +61,29 @@ def test_a_new_size_of_a_trace_with_unknown_sizes_compiles_nothing():
     np.testing.assert_allclose(np.asarray(f(jt.ones([50]))), np.cos(np.float32(1)) * 3, rtol=1e-6)
     counted = jt.counters() - before
     assert (counted.traces, counted.kernels_compiled, counted.launches) == (0, 0, 1)
+
+
+def test_explain_and_kernels():
+    f = jt.function(lambda x, n: jt.tanh(x) * n + 1.0)
+    x = jt.ones([4, 3])
+    before = jt.counters()
+    told = f.explain(x, 2.0)
+    assert told.decision == "trace" and told.signature == "<lambda>(x: f32[4, 3], n: 2.0)" and len(told.kernels) == 1
+    assert jt.counters() == before and f.experimental_get_tracing_count() == 0 and f.kernels() == []
+    f(x, 2.0)
+    before = jt.counters()
+    told = f.explain(x, 2.0)
+    assert told.decision == "hit" and told.kernels[0].origin in ("compiled", "loaded")
+    told = f.explain(jt.TensorSpec([8, 3]), 2.0)
+    assert told.decision == "trace" and "x was f32[4, 3], now f32[8, 3]" in told.reason
+    assert "multiply" in str(told) and "def " in told.kernels[0].source
+    assert jt.counters() == before and f.experimental_get_tracing_count() == 1 and len(f.kernels()) == 1
+
+
+def test_explain_with_unknown_sizes():
+    f = jt.function(lambda x: jt.sinh(x) * 2.0, input_signature=[jt.TensorSpec([None])])
+    assert f.explain(jt.ones([5])).kernels[0].origin is None
+    f(jt.ones([5]))
+    assert f.explain(jt.ones([5])).kernels[0].origin in ("compiled", "loaded") and len(f.kernels()) == 1
+    with pytest.raises(ValueError, match="known sizes"):
+        f.explain(jt.TensorSpec([None]))
