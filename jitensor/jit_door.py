@@ -114,7 +114,7 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
 
     def _install(self, trace: Trace, key: Key, values: Sequence[Any], arguments: Any, sizes: Any) -> None:
         """Puts a native entry for this trace in front of the Python path, where one can be had."""
-        if not entry.is_used() or not self._simple or settings.active().backend != "llvm":
+        if not entry.is_used() or not self._simple:
             return
         with self._lock:
             try:

@@ -119,6 +119,7 @@ TABLE: Mapping[str, Field[Any]] = {f.name: f for f in fields(Settings)}
 _process: Settings | None = None
 _native_calls = (ctypes.c_int64 * 1)(0)
 _overrides = 0
+_first_backend = ""
 _overrides_lock = threading.Lock()
 _context: ContextVar[Settings | None] = ContextVar("jitensor_settings", default=None)
 
@@ -133,7 +134,8 @@ def native_flag() -> int:
 def _update_native_flag() -> None:
     now = _process or reload()
     plain = now.entry == "native" and not now.disable_jit and not now.debug and now.dump is None
-    _native_calls[0] = int(plain and _overrides == 0)
+    # Entries hold kernels of the writer that the process began with.
+    _native_calls[0] = int(plain and _overrides == 0 and now.backend == _first_backend)
 
 
 def active() -> Settings:
@@ -149,8 +151,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
 def reload() -> Settings:
     """Read the environment again for the whole process, and return the new settings."""
-    global _process
+    global _process, _first_backend
     _process = from_environment(os.environ)
+    _first_backend = _first_backend or _process.backend
     _update_native_flag()
     return _process
 
