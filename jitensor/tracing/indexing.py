@@ -131,7 +131,7 @@ def is_advanced(item: Any) -> bool:
 
 
 def basic_region(x: Tracer, items: Sequence[Any]) -> Region:
-    region = Region([], [], [], [], [], all(isinstance(i, (int, IntNumber)) for i in items) and bool(items))
+    region = Region([], [], [], [], [], all(isinstance(i, (int, IntNumber)) for i in items))
     position = 0  # in the result
     axis = 0
     for item in items:

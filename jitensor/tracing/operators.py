@@ -269,6 +269,20 @@ def _missing(self: Tracer, name: str) -> Any:
 setattr(Tracer, "__getattr__", _missing)  # noqa: B010
 
 
+class Flags:
+    """x.flags, for reading."""
+
+    def __init__(self, x: Tracer) -> None:
+        self.c_contiguous = x.contiguous
+        self.f_contiguous = transpose(x, range(len(x.dims))[::-1]).contiguous or (len(x.dims) < 2 and x.contiguous)
+        self.contiguous, self.fortran = self.c_contiguous, self.f_contiguous and not self.c_contiguous
+        self.writeable = x.cell.writable and not x.scalar
+        self.aligned = True
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name.lower())
+
+
 def _set_shape(self: Tracer, shape: Any) -> None:
     raise TraceError("setting x.shape: not supported in a traced function. Use x.reshape.", location=user_location())
 
@@ -295,6 +309,7 @@ setattr(Tracer, "real", property(_real, _set_real))  # noqa: B010
 setattr(Tracer, "imag", property(_imag, _set_imag))  # noqa: B010
 setattr(Tracer, "shape", property(Tracer.shape.fget, _set_shape))  # type: ignore[attr-defined]  # noqa: B010
 setattr(Tracer, "flat", property(lambda self: functions.ravel(self)))  # noqa: B010
+setattr(Tracer, "flags", property(Flags))  # noqa: B010
 setattr(Tracer, "base", property(lambda self: None))  # noqa: B010
 
 

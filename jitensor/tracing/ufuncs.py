@@ -124,14 +124,16 @@ def joint_shape(operands: Sequence[Any], outs: Sequence[Tracer] | None = None) -
     arrays = [x for x in operands if isinstance(x, Tracer)]
     try:
         shape = broadcast_shapes("ufunc", [a.dims for a in arrays]) if arrays else ()
-        if outs is not None and broadcast_shapes("ufunc", [outs[0].dims, shape]) != outs[0].dims:
-            _same_sizes(outs[0], shape)
-        return shape
+        if outs is not None:
+            broadcast_shapes("ufunc", [outs[0].dims, shape])
     except ShapeError:
         texts = " ".join(hint_shape(a) if isinstance(a, Tracer) else "()" for a in (*operands, *(outs or ())))
         raise ShapeError(
             f"operands could not be broadcast together with shapes {texts} ", location=user_location()
         ) from None
+    if outs is not None:
+        _same_sizes(outs[0], shape)
+    return shape
 
 
 def _same_sizes(out: Tracer, shape: Shape) -> None:
