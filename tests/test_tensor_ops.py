@@ -271,3 +271,42 @@ def test_empty_reductions_give_the_identity():
     assert np.asarray(jt.reduce_sum(empty, 0)).tolist() == [0, 0]
     assert np.asarray(jt.reduce_max(empty, 0)).tolist() == [-np.inf, -np.inf]
     assert np.isnan(np.asarray(jt.reduce_mean(empty)))
+
+
+NUMPY = {
+    "sum": (lambda a: np.sum(a, axis=1, keepdims=True), X),
+    "mean": (lambda a: np.mean(a), X),
+    "std": (lambda a: np.std(a, axis=0), X),
+    "max": (lambda a: np.max(a, axis=(0, 1)) - np.min(a), X),
+    "argmax": (lambda a: np.argmax(a), X),
+    "clip": (lambda a: np.clip(a, -1.0, None), X),
+    "where": (lambda a: np.where(a > 0, a, 0.0), X),
+    "reshape": (lambda a: np.reshape(a, (3, 2)), X),
+    "transpose": (lambda a: np.transpose(a) @ np.ones((2, 2), np.float32), X),
+    "moveaxis": (lambda a: np.moveaxis(a[None], 0, -1), X),
+    "concatenate": (lambda a: np.concatenate([a, a + 1], axis=1), X),
+    "stack": (lambda a: np.stack((a, a)), X),
+    "tile": (lambda a: np.tile(a, (2, 1)), X),
+    "flip": (lambda a: np.flip(a, 1), X),
+    "roll": (lambda a: np.roll(a, 1, axis=0), X),
+    "pad": (lambda a: np.pad(a, ((1, 0), (0, 1))), X),
+    "dot": (lambda a: np.dot(a, np.ones((3, 2), np.float32)), X),
+    "full_like": (lambda a: np.full_like(a, 3.0), X),
+    "black-scholes kind": (lambda a: np.log(np.abs(a) + 1.0) / np.sqrt(np.exp(-a) + 2.0), X),
+    "ndarray operand": (lambda a: np.arange(3, dtype=np.float32) + a, X),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numpy_functions_record_on_traced_tensors(name):
+    function, array = NUMPY[name]
+    result = jt.function(function)(jt.constant(array))
+    wanted = function(array)
+    assert isinstance(result, jt.Tensor) and result.shape == np.shape(wanted)
+    np.testing.assert_allclose(np.asarray(result), wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [lambda x: np.linalg.inv(x), lambda x: np.sum(x, where=True), np.fft.fft])
+def test_numpy_functions_that_are_not_recorded_say_so(function):
+    with pytest.raises((NotImplementedError, TypeError), match="jt"):
+        jt.function(function)(jt.constant(X))

@@ -9,10 +9,9 @@ import numpy as np
 
 from jitensor.api import elementwise as e
 from jitensor.api.linear import matmul
+from jitensor.api.numpy_protocol import array_function, array_ufunc
 from jitensor.api.slicing import get_item
-from jitensor.errors import TraceError
 from jitensor.ir.types import bool_
-from jitensor.ops import by_ufunc
 from jitensor.tensor import Tensor, TracedTensor
 
 
@@ -65,30 +64,6 @@ def _invert(self: Tensor) -> Any:
     return e.logical_not(self) if self._dtype is bool_ else e.invert(self)
 
 
-def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-    """A NumPy ufunc of a traced tensor records (TensorFlow raises); dtype rules stay TensorFlow's."""
-    primitive = by_ufunc(ufunc)
-    if method != "__call__" or kwargs or primitive is None or primitive.name not in _BY_PRIMITIVE:
-        raise TraceError.of(
-            f"np.{ufunc.__name__}",
-            f"method {method} with options {sorted(kwargs)} on a traced tensor",
-            "only plain calls of ufuncs that jitensor knows are recorded",
-            "Use the jt op",
-        )
-    return _BY_PRIMITIVE[primitive.name](*inputs)
-
-
-_BY_PRIMITIVE: dict[str, Callable[..., Any]] = {
-    **e._made,
-    "divide": e.divide,
-    "logical_and": e.logical_and,
-    "logical_or": e.logical_or,
-    "logical_not": e.logical_not,
-    "rint": e.round_,
-    "logical_xor": e.logical_xor,
-}
-
-
 def install() -> None:
     """Puts the operators on the classes."""
     for name, function in _BINARY.items():
@@ -107,4 +82,5 @@ def install() -> None:
     }
     for name, function in own.items():
         setattr(Tensor, name, function)
-    TracedTensor.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
+    TracedTensor.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
+    TracedTensor.__array_function__ = array_function  # type: ignore[attr-defined]
