@@ -83,7 +83,7 @@ def python_signature(function: Callable[..., Any]) -> inspect.Signature:
     """The signature of the callable itself; decorators are not looked through."""
     traced = getattr(type(function), "function_spec", None)  # a jt.function inside a jt.function
     if traced is not None:
-        return function.function_spec  # type: ignore[attr-defined,no-any-return]
+        return function.function_spec  # type: ignore[attr-defined]
     if isinstance(function, functools.partial):
         return inspect.signature(function)
     try:

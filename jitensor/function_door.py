@@ -385,7 +385,7 @@ def _bound_method(function: Callable[..., Any], reference: Callable[[], Any]) ->
     return method
 
 
-def _tensors_of(call_type: CallType, values: Sequence[Any], specs: bool = False) -> list[Tensor]:
+def _tensors_of(call_type: CallType, values: Sequence[Any], specs: bool = False) -> list[Any]:
     """The tensors in the arguments, in the order of the placeholders. specs: TensorSpecs may stand for tensors."""
     tensors: list[Any] = []
     for kind, value in zip(call_type.types, values, strict=True):

@@ -68,7 +68,7 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None) -> Any
 def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None and y is None:
         raise TraceError.of(
-            "np.where", "only a condition was given", "NumPy's positions come as a tuple", "Use jt.where"
+            "np.where", "only a condition was given", "its result is a tuple of unknown sizes", "Use jt.where"
         )
     return indexing.where(condition, x, y)
 
@@ -128,9 +128,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     ),
     np.clip: _clip,
     np.where: _where,
-    np.round: lambda a, decimals=0: (
-        e.round_(a) if decimals == 0 else e.divide(e.round_(a * 10**decimals), 10**decimals)
-    ),
+    np.round: lambda a: e.round_(a),
     np.reshape: _reshape,
     np.ravel: lambda a: shaping.reshape(a, [-1]),
     np.transpose: lambda a, axes=None: shaping.transpose(a, axes),
