@@ -271,6 +271,15 @@ def test_loops_become_vector_code(name: str) -> None:
         assert re.search(r"\bv?\w+(pd|ps)\s.*[xyz]mm|\bv\d+\.(2d|4s)\b", compiled.assembly())
 
 
+def test_advice_reaches_the_loop() -> None:
+    """Every copy of the loop's body stores once; without advice there is one copy, and one for the rest."""
+    executable, _ = made(lambda e, x: e("erf", e("subtract", e("exp", x), x)), [floats(50)])
+    source = emit_numba(executable.describe().launches[0].kernel, "k_erf")
+    assert 'advise_loop_above("interleave.count", 4)' in source
+    text = njit.load_source(source, "k_erf", prelude=PRELUDE).llvm()
+    assert len(re.findall(r"store <\d+ x ", text)) >= 4
+
+
 # Taken away -----------------------------------------------------------------------------------------------------------
 
 RUNNER = """

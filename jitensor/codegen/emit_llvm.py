@@ -1,14 +1,15 @@
 """Loop nest -> LLVM IR text: scalar loops, which LLVM's own vectoriser turns into vector code.
 
-Every buffer that is written has an alias scope, so that no run-time overlap check guards the loops. No `nsw`, no fast-math
-flag but `contract` on user arithmetic, `reassoc` on the adds of a block sum, and `nnan nsz` on a maximum whose nan is
-seen by a flag beside it.
+Every buffer that is written has an alias scope, so that no run-time overlap check guards the loops. No `nsw`, no
+fast-math flag but `contract` on user arithmetic, `reassoc` on the adds of a block sum, and `nnan nsz` on a maximum with
+a flag beside it that sees nan.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from jitensor.codegen.advice import advise
 from jitensor.codegen.nest import (
     Accumulate,
     For,
@@ -28,11 +29,6 @@ from jitensor.codegen.nest import (
 from jitensor.codegen.scalar_llvm import LLVM_TYPE, declarations, literal, write_instructions
 from jitensor.scalar.program import FLOATS, WIDTH
 
-# How a vector loop is unrolled, by the instructions of its body: long dependency chains gain from a second or fourth
-# independent copy; past LONG the copies spill and take long to compile, and even the scalar rest of the loop is better
-# folded into masked vectors (measured: Black-Scholes 6.4 -> 4.9 ns, gelu 1.36 -> 1.13 ns an element, 250 operations 30 %
-# less compile time).
-SHORT, MIDDLE, LONG = 64, 130, 450
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
 _ACCUMULATE = {"sum": "fadd reassoc", "add": "add", "or": "or", "and": "and"}
 
@@ -240,17 +236,14 @@ class _Writer:
         """Loop metadata for LLVM's vectoriser and unroller."""
         if isinstance(s.start, int) and isinstance(s.stop, int):
             return self.loop_metadata("llvm.loop.unroll.full", "")
-        if not s.vector or length <= SHORT or any(isinstance(b, For) for b in s.body):
+        if not s.vector or any(isinstance(b, For) for b in s.body):
             return ""
-        # The fma of polynomials wait for each other; plain arithmetic of the user's is rarely one chain.
-        waiting = sum("@llvm.fma." in line for line in self.lines[-length:]) * 5 > length
-        if length <= MIDDLE and waiting:
-            return self.loop_metadata("llvm.loop.interleave.count", ", i32 4")
-        if length <= LONG and waiting:
-            return self.loop_metadata("llvm.loop.interleave.count", ", i32 2")
-        if length <= MIDDLE or any(isinstance(b, Accumulate) for b in s.body):
+        fmas = sum("@llvm.fma." in line for line in self.lines[-length:])
+        found = advise(length, fmas, accumulates=any(isinstance(b, Accumulate) for b in s.body))
+        if found is None:
             return ""
-        return self.loop_metadata("llvm.loop.vectorize.predicate.enable", ", i1 true")
+        name, value = found
+        return self.loop_metadata(f"llvm.loop.{name}", f", {'i1' if name.endswith('enable') else 'i32'} {value}")
 
     def loop_metadata(self, name: str, value: str) -> str:
         number = 1000 + 2 * len(self.loops)

@@ -26,12 +26,14 @@ where `contract` or the order of a float sum allows otherwise.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from jitensor.codegen import scalar_numba
+from jitensor.codegen.advice import advise
 from jitensor.codegen.kernel import Kernel
 from jitensor.codegen.nest import (
     Accumulate,
@@ -51,7 +53,7 @@ from jitensor.codegen.nest import (
 )
 from jitensor.codegen.scalar_numba import NJIT, NUMBA_TYPE, Dialect, functions, literal, write_statements
 from jitensor.codegen.schedule import schedule
-from jitensor.scalar.program import FLOATS, INTEGERS, WIDTH
+from jitensor.scalar.program import FLOATS, INTEGERS, WIDTH, Outlined, ScalarProgram
 
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
 DECORATOR = '@njit(error_model="numpy", fastmath={"contract"})'
@@ -118,6 +120,27 @@ def extreme(function):
 
 larger = extreme("maxnum")
 smaller = extreme("minnum")
+
+
+@intrinsic(prefer_literal=True)
+def advise_loop_above(typingctx, advice, value):
+    """Tell LLVM how to make vector code of the loop that ends just above. It changes no result."""
+
+    def codegen(context, builder, sig, args):
+        name, module = advice.literal_value, builder.module
+        ends = [block.terminator for block in builder.function.blocks if block.is_terminated]
+        exits = [end for end in ends if isinstance(end, ir.ConditionalBranch) and builder.block in end.operands]
+        if exits:
+            # A loop's head is several blocks, named after one place in Python. LLVM will jump back from the first.
+            head = exits[0].parent.name.split(".")[0]
+            branch = next(end for end in ends if end.parent.name == head)
+            flag = ir.IntType(1 if name.endswith("enable") else 32)(value.literal_value)
+            loop = module.add_metadata([ir.MetaDataString(module, f"loop {id(branch)}")])
+            loop.operands = (loop, module.add_metadata([ir.MetaDataString(module, f"llvm.loop.{name}"), flag]))
+            branch.set_metadata("llvm.loop", loop)
+        return context.get_dummy_value()
+
+    return signature(types.void, advice, value), codegen
 '''
 )
 
@@ -303,11 +326,37 @@ class _Writer:
             self.block(s.body)
             if len(self.lines) == empty:
                 self.lines.pop()
+        if s.vector and not any(isinstance(b, For) for b in s.body):
+            self.advise(s.body)
+
+    def advise(self, body: list[Any]) -> None:
+        lets = [_size(statement.program) for statement in body if isinstance(statement, Let)]
+        length, fmas = sum(n for n, _ in lets) + 2 * (len(body) - len(lets)), sum(f for _, f in lets)
+        found = advise(length, fmas, accumulates=any(isinstance(b, Accumulate) for b in body))
+        if found is not None:
+            self.put(f'advise_loop_above("{found[0]}", {found[1]})')
 
     def If(self, s: If) -> None:
         self.put(f"if {self.value(s.condition)}:")
         with self.scope():
             self.block(s.body)
+
+
+def _size(program: ScalarProgram) -> tuple[int, int]:
+    """How many instructions, and how many fma among them, when the functions are expanded."""
+    length = fmas = 0
+    for n in program.instructions:
+        if n.op == "invoke":
+            inner = _function_size(n.attr)
+            length, fmas = length + inner[0], fmas + inner[1]
+        elif n.op not in ("const", "param"):
+            length, fmas = length + 1, fmas + (n.op == "fma")
+    return length, fmas
+
+
+@functools.cache
+def _function_size(outlined: Outlined) -> tuple[int, int]:
+    return _size(outlined.program())
 
 
 def _factor(text: str) -> str:
