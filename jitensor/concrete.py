@@ -63,6 +63,10 @@ class ConcreteFunction:
         self._returns_one = isinstance(outputs, Tensor)
         self._runner: _Static | _Replayed | None = None
         self.trace_seconds = 0.0  # what recording took
+        # May an argument's elements live on after the call: as a result, or with a Python function that it was given
+        # to?
+        given = {id(t) for t in inputs}
+        self.keeps_arguments = trace.replayed or any(id(t) in given for t in self._outputs)
 
     # Running ----------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from jitensor import events, nest
 from jitensor.api.convert import convert_to_tensor
 from jitensor.binding import Parameters, Signature, python_signature
 from jitensor.concrete import ConcreteFunction
-from jitensor.errors import LOCATION_GAP, user_location
+from jitensor.errors import LOCATION_GAP, Location, user_location
 from jitensor.explain import Explanation, KernelView, kernels_used
 from jitensor.ir.text import print_graph
 from jitensor.ir.types import DType
@@ -121,7 +121,7 @@ class Function:
         concrete, call_type, values, traced = self._concrete(args, kwargs)
         if active.context is None:
             self._detector.called(self._name, traced)
-        tensors = _tensors_of(call_type, values)
+        tensors = _tensors_of(call_type, values, active.context is not None or concrete.keeps_arguments)
         if quick is not None and len(values) == len(args):
             self._state.remember(quick, concrete)
         if traced and events.wanted("retrace"):
@@ -141,7 +141,7 @@ class Function:
 
     def _run_and_tell(self, concrete: ConcreteFunction, tensors: list[Tensor]) -> Any:
         """Runs a new trace and reports it: its reason, its cost, what was compiled."""
-        before, location = counters(), user_location()
+        before, location = counters(), self._location()
         result = concrete.run(tensors)
         compiled = (counters() - before).kernels_compiled
         known = list(self._state.table)
@@ -195,6 +195,14 @@ class Function:
                 events.emit("trace", function=self._name, seconds=concrete.trace_seconds, graph=text)
         return concrete
 
+    def _location(self) -> Location:
+        """The user's line that called; the function's own where jitensor itself did."""
+        location = user_location()
+        code = getattr(plain_function(self._python_function), "__code__", None)
+        if code is not None and location.file.startswith("<frozen"):
+            return Location(code.co_filename, code.co_firstlineno, self._name)
+        return location
+
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> ConcreteFunction:
         """The trace for these arguments, which may be TensorSpecs; it is made if there is none, and not run. Without
         arguments: the one trace of a function with an input_signature, or without parameters."""
@@ -236,7 +244,7 @@ class Function:
             concrete, call_type, values, traced = self._concrete(args, kwargs)
         finally:
             active.explaining = False
-        tensors = _tensors_of(call_type, values, specs=True)
+        tensors = _tensors_of(call_type, values, copy=False)
         text = f"{self._name}{signature_text(call_type)}"
         served = f"served by the trace for {signature_text(concrete.call_type)}"
         decision, why = ("trace", reason(call_type, known)) if traced else ("hit", served)
@@ -385,28 +393,24 @@ def _bound_method(function: Callable[..., Any], reference: Callable[[], Any]) ->
     return method
 
 
-def _tensors_of(call_type: CallType, values: Sequence[Any], specs: bool = False) -> list[Any]:
-    """The tensors in the arguments, in the order of the placeholders. specs: TensorSpecs may stand for tensors."""
+def _tensors_of(call_type: CallType, values: Sequence[Any], copy: bool) -> list[Any]:
+    """The tensors in the arguments, in the order of the placeholders; TensorSpecs stay. copy: NumPy arrays are
+    copied, since they may change later."""
     tensors: list[Any] = []
     for kind, value in zip(call_type.types, values, strict=True):
         if type(kind) is TensorSpec:
             tensors.append(value)
         elif type(kind) is not Literal and type(kind) is not Reference:
             tensors.extend(kind.to_tensors(value))
-    return [t if isinstance(t, Tensor) or (specs and isinstance(t, TensorSpec)) else _as_tensor(t) for t in tensors]
+    return [t if isinstance(t, (Tensor, TensorSpec)) else _as_tensor(t, copy) for t in tensors]
 
 
-def _as_tensor(value: Any) -> Tensor:
-    """A NumPy array or scalar argument as an eager tensor; its array may change later, so it is copied."""
+def _as_tensor(value: Any, copy: bool) -> Tensor:
+    """A NumPy array or scalar argument as an eager tensor."""
     array = np.asarray(value)
-    return (
-        make_eager(array.copy() if isinstance(value, np.ndarray) else array)
-        if array.dtype.kind not in "SUO"
-        else convert_to_tensor(value)
-    )
-
-
-# Tracing --------------------------------------------------------------------------------------------------------------
+    if array.dtype.kind in "SUO" or not array.dtype.isnative:
+        return convert_to_tensor(value)
+    return make_eager(array.copy() if copy and array is value else array)
 
 
 class _Placeholders:

@@ -657,3 +657,17 @@ def test_a_retrace_is_told_with_its_reason():
     assert len(reasons) == 2
     assert "x was f32[2, 3], now f32[4, 3]" in reasons[0] and "TensorSpec([None, 3], float32)" in reasons[0]
     assert "n was 1.0, now 2.0" in reasons[1] and "test_function_rules.py" in reasons[1]
+
+
+def test_numpy_arguments_that_change_later():
+    array = np.array([1.0, 2.0], np.float32)
+    passed, doubled = jt.function(lambda x: (x, x * 2.0))(array)
+    kept = []
+    jt.function(lambda x: jt.py_function(lambda t: kept.append(t), [x], []))(array)
+    baked = jt.function(lambda: jt.function(lambda x: x + 1.0)(array))
+    baked()
+    array[:] = 9
+    assert value([passed, doubled, kept[0], baked()]) == [[1, 2], [2, 4], [1, 2], [2, 3]]
+    strided, swapped = np.arange(6, dtype=np.int32)[::-2], np.array([1, 2], ">i4")
+    assert value(jt.function(lambda x: x + 1)(strided)) == [6, 4, 2]
+    assert value(jt.function(lambda x: x + 1)(swapped)) == [2, 3]

@@ -471,7 +471,7 @@ def array_dtype(array: np.ndarray[Any, Any]) -> DType:
         if all(isinstance(v, (str, bytes)) for v in array.flat):
             return string
         raise ValueError("a NumPy array of Python objects has no tensor dtype; give it one by array.astype(...)")
-    return as_dtype(array.dtype)
+    return as_dtype(array.dtype.newbyteorder("="))
 
 
 def _unwrapped(value: Any) -> Any:
