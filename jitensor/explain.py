@@ -1,8 +1,8 @@
 """What `f.explain(*args)` returns and `f.kernels()` lists, for both doors.
 
-Owns `Explanation`, whose print is the report, and `KernelView`, one kernel's texts on demand. Must not know doors: they pass
-the signature, the cache decision with its reason, the executable and its arguments. Nothing here runs a program, compiles,
-or counts.
+Owns `Explanation`, whose print is the report, and `KernelView`, one kernel's texts on demand. Must not know doors:
+they pass the signature, the cache decision with its reason, the executable and its arguments. Nothing here runs a
+program, compiles, or counts.
 
     distance(x: float64[n], y: float64[n])
     cache: new trace; x was float64[n], now float32[n]
@@ -31,8 +31,9 @@ from jitensor.runtime.executor import ProgramRunner
 class KernelView:
     """One kernel of a function: `name, text, source, llvm, assembly, seconds, origin`.
 
-    origin: "compiled" or "loaded" (from disk), None before it was needed; seconds: what that took. llvm is the text that
-    was compiled where the kernel is there, else what the writer would hand over; assembly is None before the kernel exists.
+    origin: "compiled" or "loaded" (from disk), None before it was needed; seconds: what that took. llvm is the text
+    that was compiled where the kernel is there, else what the writer would hand over; assembly is None before the
+    kernel exists.
     """
 
     def __init__(self, kernel: Kernel, compiled: CompiledKernel | None) -> None:

@@ -1,8 +1,8 @@
 """`jt.jit`: NumPy functions, unmodified, as compiled programs.
 
 Owns the decorator, the binding of arguments, the cache of traces by key and the call path. Must not know how tracing
-records. A call goes: bind -> `describe` (key, leaves) -> the traces of the key, each asked through its generated `bind` ->
-program; where none fits, one thread traces and the others wait.
+records. A call goes: bind -> `describe` (key, leaves) -> the traces of the key, each asked through its generated
+`bind` -> program; where none fits, one thread traces and the others wait.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
         pairs = zip(self._parameters, _without_aliases(nearest), _without_aliases(key), strict=True)
         return ", ".join(f"{p.name} was {key_text(was)}, now {key_text(now)}" for p, was, now in pairs if was != now)
 
-    # Looking inside -----------------------------------------------------------------------------------------------------
+    # Looking inside ---------------------------------------------------------------------------------------------------
 
     def signatures(self) -> list[Signature]:
         """The traces made so far: the key of each, and the values that it fixed with the lines that needed them."""
@@ -253,9 +253,11 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
         return kernels_used([t.executable for traces in self._traces.values() for t in reversed(traces)])
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
-        """How the call would be served: signature, cache decision with its reason, graph, kernels. Its print is a report.
+        """How the call would be served: signature, cache decision with its reason, graph, kernels. Its print is a
+        report.
 
-        Runs the Python of the function on tracers where the call is new; runs no program, and changes no cache or counter.
+        Runs the Python of the function on tracers where the call is new; runs no program, and changes no cache or
+        counter.
         """
         values = self._bind(args, kwargs)
         leaves: list[Any] = []

@@ -1,7 +1,8 @@
 """The traced array: a cell that holds the current Value, and a chain of views onto it.
 
-Owns `Cell`, `Tracer`, reading and writing through views, and the memory order that NumPy would give. Must not know NumPy's
-functions: operators, methods and protocols are attached by `tracing.operators`. Text of `x[1:-1].T` of an argument x:
+Owns `Cell`, `Tracer`, reading and writing through views, and the memory order that NumPy would give. Must not know
+NumPy's functions: operators, methods and protocols are attached by `tracing.operators`. Text of `x[1:-1].T` of an
+argument x:
 
     Tracer(cell %0: f64[d0, d1], slice(starts=(1, 0), sizes=(d0 - 2, d1), steps=(1, 1)), transpose(perm=(1, 0)))
 """
@@ -173,8 +174,8 @@ def constant_array(context: TraceContext, array: Any) -> Tracer:
 
 
 def adopt(context: TraceContext, array: np.ndarray[Any, Any]) -> Tracer:
-    """The tracer of an array object that reached the trace from outside (an attribute, an uncloned function). It is read
-    anew at each call; which object it is, is frozen."""
+    """The tracer of an array object that reached the trace from outside (an attribute, an uncloned function). It is
+    read anew at each call; which object it is, is frozen."""
     known = context.adopted.get(id(array))
     if known is None:
         if type(array) is not np.ndarray:
@@ -367,7 +368,8 @@ def reshape(x: Tracer, shape: Shape) -> Tracer:
 
 
 def write(x: Tracer, value: Value) -> None:
-    """Puts `value` (x's shape and dtype) where x lies, through its views. Raises as NumPy for what cannot be written."""
+    """Puts `value` (x's shape and dtype) where x lies, through its views. Raises as NumPy for what cannot be
+    written."""
     x.context.require(f"traced array {x.describe()}", x.location)
     if x.scalar:
         raise TypeError(f"'numpy.{x.dtype.name}' object does not support item assignment")
@@ -400,7 +402,8 @@ def _put(context: TraceContext, base: Value, chain: tuple[View, ...], value: Val
 
 
 def concrete(x: Tracer, what: str) -> np.ndarray[Any, Any]:
-    """The array itself, where constants and Python numbers alone decide it (numbers are narrowed); TraceError otherwise."""
+    """The array itself, where constants and Python numbers alone decide it (numbers are narrowed); TraceError
+    otherwise."""
     memo: dict[int, Any] = {}
     for value in _needed(x):
         memo[value.id] = _leaf_or_node(x, value, memo, what)

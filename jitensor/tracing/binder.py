@@ -44,7 +44,8 @@ class HiddenStep:
 
 
 class Binder:
-    """`bind(leaves)` gives (program arguments, sizes, returned numbers), or None where the call does not fit the trace."""
+    """`bind(leaves)` gives (program arguments, sizes, returned numbers), or None where the call does not fit the
+    trace."""
 
     def __init__(
         self,

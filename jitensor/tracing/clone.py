@@ -1,9 +1,9 @@
 """The clone of a function: the same code over globals, closure cells and builtins that the door answers for.
 
-Owns `World`, what one trace sees of the user's program: which names are NumPy's, which functions are cloned too, and which
-variables became hidden arguments. `jt.jit` therefore needs no source text, and NumPy is never patched: the code object runs
-over a dict subclass, whose `__getitem__` CPython honours for global names. Writes reach the real globals and cells.
-Must not know what is recorded.
+Owns `World`, what one trace sees of the user's program: which names are NumPy's, which functions are cloned too, and
+which variables became hidden arguments. `jt.jit` therefore needs no source text, and NumPy is never patched: the code
+object runs over a dict subclass, whose `__getitem__` CPython honours for global names. Writes reach the real globals
+and cells. Must not know what is recorded.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Variable:
 
 
 class World:
-    """What one trace sees. `substitute(value)` gives the door's version of a NumPy name or builtin, or the value itself;
-    `hidden(variable)` makes a variable's data an input."""
+    """What one trace sees. `substitute(value)` gives the door's version of a NumPy name or builtin, or the value
+    itself; `hidden(variable)` makes a variable's data an input."""
 
     def __init__(
         self,
@@ -143,7 +143,8 @@ def _is_users(function: types.FunctionType) -> bool:
 
 
 class Namespace(dict):  # type: ignore[type-arg]
-    """The globals of a clone. Reading goes through the door; an assignment lands in the dict itself and is passed on."""
+    """The globals of a clone. Reading goes through the door; an assignment lands in the dict itself and is passed
+    on."""
 
     def __init__(self, world: World, real: dict[str, Any]) -> None:
         super().__init__(__builtins__=world.builtins, __name__=real.get("__name__"))

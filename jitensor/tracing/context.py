@@ -1,8 +1,8 @@
 """One trace in progress: the graph builder, what is known of this call's sizes and numbers, and the guards that follow.
 
-Owns `TraceContext`, the thread's current trace, and the ordered list of steps (`NumberStep`, `Guard`) from which the door
-generates the code that a later call runs before the program. Must not know NumPy's functions or the decorator. A step
-list reads like the Python it becomes:
+Owns `TraceContext`, the thread's current trace, and the ordered list of steps (`NumberStep`, `Guard`) from which the
+door generates the code that a later call runs before the program. Must not know NumPy's functions or the decorator. A
+step list reads like the Python it becomes:
 
     d0 == d1                      guard, from `broadcast`       model.py:12
     e0 = p0 / 2                   number
@@ -33,7 +33,8 @@ class NumberStep(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """A condition that must hold for the trace to serve a call. `narrowed`: (expression, value) where a value was needed."""
+    """A condition that must hold for the trace to serve a call. `narrowed`: (expression, value) where a value was
+    needed."""
 
     source: str
     why: str

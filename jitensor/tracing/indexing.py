@@ -227,7 +227,7 @@ def _clip(context: TraceContext, value: Size, n: Size, low: Size, high: Size) ->
     return high if context.relation("le", high, value, "a slice bound is clipped") else value
 
 
-# Masks and index arrays ------------------------------------------------------------------------------------------------
+# Masks and index arrays -----------------------------------------------------------------------------------------------
 
 
 def _later(what: str, cure: str) -> TraceError:

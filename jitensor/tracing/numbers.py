@@ -1,9 +1,9 @@
 """Python numbers of a traced function: they stay Python, exact and unbounded, and are computed anew at each call.
 
-Owns `IntNumber` (a size expression), `FloatNumber` and `ComplexNumber` (a named step of the trace). Their operators record
-steps; whatever needs a value (`if`, `range`, an index protocol, `hash`) narrows that expression to the value of this call.
-Every number carries its value in this call (`hint`), so Python's own exceptions (`1/0`) come as Python raises them.
-Must not know arrays.
+Owns `IntNumber` (a size expression), `FloatNumber` and `ComplexNumber` (a named step of the trace). Their operators
+record steps; whatever needs a value (`if`, `range`, an index protocol, `hash`) narrows that expression to the value
+of this call. Every number carries its value in this call (`hint`), so Python's own exceptions (`1/0`) come as Python
+raises them. Must not know arrays.
 
     n = IntNumber(p0), t = FloatNumber(e_1);  n // 2 -> IntNumber(p0//2);  t * n -> `e_2 = e_1 * p0`
 """

@@ -1,7 +1,8 @@
 """What a clone sees instead of NumPy, SciPy, math and some builtins: objects that record when an operand is traced.
 
-Owns the stand-ins and `substitute`, which maps a real object to its stand-in. Names keep their meaning: `np.float32` stays
-a class that compares equal to the real one, `isinstance` answers for what a tracer stands for. Must not know clones.
+Owns the stand-ins and `substitute`, which maps a real object to its stand-in. Names keep their meaning: `np.float32`
+stays a class that compares equal to the real one, `isinstance` answers for what a tracer stands for. Must not know
+clones.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class RandomDoor(StandIn):
         )
 
 
-# Classes: scalar types of NumPy, and float, int, complex ----------------------------------------------------------------
+# Classes: scalar types of NumPy, and float, int, complex --------------------------------------------------------------
 
 
 class ClassDoor(type):
@@ -211,7 +212,7 @@ def _class_of(real: Any) -> Any:
     return _CLASSES[real]
 
 
-# Builtins ----------------------------------------------------------------------------------------------------------------
+# Builtins -------------------------------------------------------------------------------------------------------------
 
 
 def stands_for(value: Any) -> Any:
@@ -296,7 +297,7 @@ BUILTINS: dict[str, Any] = {
 _BY_IDENTITY = {id(getattr(builtins, name)): stand_in for name, stand_in in BUILTINS.items()}
 
 
-# math -------------------------------------------------------------------------------------------------------------------
+# math -----------------------------------------------------------------------------------------------------------------
 
 _UFUNC_OF_MATH = {
     **{
@@ -304,16 +305,20 @@ _UFUNC_OF_MATH = {
         for name in ("exp", "expm1", "log1p", "log2", "log10", "sqrt", "cbrt", "sin", "cos", "tan")
     },
     **{name: getattr(np, name) for name in ("sinh", "cosh", "tanh", "degrees", "radians", "copysign", "fmod", "hypot")},
-
-        "asin": np.arcsin,
-        "acos": np.arccos,
-        "atan": np.arctan,
-        "asinh": np.arcsinh,
-        "acosh": np.arccosh,
-        "fabs": np.fabs
-    ,
-    "atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power, "exp2": np.exp2, "log": np.log, "isnan": np.isnan,
-    "isinf": np.isinf, "isfinite": np.isfinite,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "fabs": np.fabs,
+    "atanh": np.arctanh,
+    "atan2": np.arctan2,
+    "pow": np.power,
+    "exp2": np.exp2,
+    "log": np.log,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
 }
 
 
@@ -344,7 +349,7 @@ class MathDoor(StandIn):
         return ufuncs.as_weak(ufuncs.call(ufunc, *[as_tracer(context, a) for a in operands]))
 
 
-# scipy.special functions that are no ufuncs ------------------------------------------------------------------------------
+# scipy.special functions that are no ufuncs ---------------------------------------------------------------------------
 
 
 def _logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
@@ -395,7 +400,7 @@ class ScipyDoor(StandIn):
         return version(*args, **options)
 
 
-# The map from real to stand-in -----------------------------------------------------------------------------------------
+# The map from real to stand-in ----------------------------------------------------------------------------------------
 
 _stand_ins: dict[int, tuple[Any, Any]] = {}
 

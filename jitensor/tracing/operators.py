@@ -1,7 +1,7 @@
 """What makes a Tracer look like an ndarray to Python and NumPy: operators, methods, attributes and protocols.
 
-Owns the attachment of behaviour to `Tracer` and of `__array_ufunc__` to Python numbers. Methods that have a NumPy function
-of the same name call its recording version. Must not know clones or the decorator.
+Owns the attachment of behaviour to `Tracer` and of `__array_ufunc__` to Python numbers. Methods that have a NumPy
+function of the same name call its recording version. Must not know clones or the decorator.
 """
 
 from __future__ import annotations
@@ -142,16 +142,22 @@ def _round(self: Tracer, digits: Any = None) -> Any:
 
 
 _METHODS = {
-    "__pow__": _power, "__rpow__": _rpower, "__ipow__": _ipower, "__neg__": _unary(np.negative),
-    "__pos__": _unary(np.positive), "__abs__": _unary(np.absolute),
-
-        "__invert__": _unary(np.invert),
-        "__getitem__": getitem,
-        "__setitem__": setitem,
-        "__iter__": _iter,
-        "__bool__": _bool
-    ,
-    "__contains__": _contains, "__index__": _index, "__float__": _float, "__int__": _int, "__complex__": _complex,
+    "__pow__": _power,
+    "__rpow__": _rpower,
+    "__ipow__": _ipower,
+    "__neg__": _unary(np.negative),
+    "__pos__": _unary(np.positive),
+    "__abs__": _unary(np.absolute),
+    "__invert__": _unary(np.invert),
+    "__getitem__": getitem,
+    "__setitem__": setitem,
+    "__iter__": _iter,
+    "__bool__": _bool,
+    "__contains__": _contains,
+    "__index__": _index,
+    "__float__": _float,
+    "__int__": _int,
+    "__complex__": _complex,
     "__array__": _array,
     "__round__": _round,
     "__trunc__": lambda self: to_python(call(np.trunc, self), int),
@@ -234,17 +240,38 @@ _METHODS.update(
     **{
         name: _method(getattr(reductions, function))
         for name, function in {
-            "sum": "sum_", "prod": "prod", "max": "max_", "min": "min_", "mean": "mean", "var": "var", "std": "std",
-            "any": "any_", "all": "all_", "argmax": "argmax", "argmin": "argmin", "cumsum": "cumsum",
-            "cumprod": "cumprod", "trace": "trace",
+            "sum": "sum_",
+            "prod": "prod",
+            "max": "max_",
+            "min": "min_",
+            "mean": "mean",
+            "var": "var",
+            "std": "std",
+            "any": "any_",
+            "all": "all_",
+            "argmax": "argmax",
+            "argmin": "argmin",
+            "cumsum": "cumsum",
+            "cumprod": "cumprod",
+            "trace": "trace",
         }.items()
     },
     **{
         name: _method(getattr(functions, function))
         for name, function in {
-            "ravel": "ravel", "flatten": "flatten", "swapaxes": "swapaxes", "squeeze": "squeeze", "copy": "copy_c",
-            "dot": "dot", "clip": "clip", "round": "round_", "take": "take", "repeat": "repeat",
-            "diagonal": "diagonal", "argsort": "argsort", "searchsorted": "searchsorted",
+            "ravel": "ravel",
+            "flatten": "flatten",
+            "swapaxes": "swapaxes",
+            "squeeze": "squeeze",
+            "copy": "copy_c",
+            "dot": "dot",
+            "clip": "clip",
+            "round": "round_",
+            "take": "take",
+            "repeat": "repeat",
+            "diagonal": "diagonal",
+            "argsort": "argsort",
+            "searchsorted": "searchsorted",
         }.items()
     },
     conj=lambda self: call(np.conjugate, self),
@@ -313,7 +340,7 @@ setattr(Tracer, "flags", property(Flags))  # noqa: B010
 setattr(Tracer, "base", property(lambda self: None))  # noqa: B010
 
 
-# Protocols: how NumPy's own functions meet a tracer in code that is not cloned ------------------------------------------
+# Protocols: how NumPy's own functions meet a tracer in code that is not cloned ----------------------------------------
 
 
 def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:

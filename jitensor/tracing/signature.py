@@ -1,7 +1,8 @@
 """What a call of a jitted function looks like: a hashable key, and the leaves that vary under it.
 
-Owns `describe` (value -> key and leaves) and `rebuild` (key and leaves -> the structure around new leaves). The key holds
-dtype, rank, which sizes are 0 or 1, memory class and literals; sizes and Python numbers are not in it. Must not know traces.
+Owns `describe` (value -> key and leaves) and `rebuild` (key and leaves -> the structure around new leaves). The key
+holds dtype, rank, which sizes are 0 or 1, memory class and literals; sizes and Python numbers are not in it. Must not
+know traces.
 
     describe((x, 2.5, "relu"))  ->  (("tuple", ("array", dtype('float64'), (2, 2), 1281, None), ("float",),
                                       ("literal", str, "relu")), [x, 2.5])

@@ -239,7 +239,11 @@ class Tracing:
         position = len(self.values)
         value, back = self.in_memory_order(x)
         self.values.append(value)
-        if any(v is value for v in self.values[:-1]) and not x.scalar:  # another array with the same contents
+        if any(v is value for v in self.values[:-1]):  # another array with the same contents
+            if x.scalar and x.weak is None:
+                return lambda outs, arguments, sizes, extras: outs[position][()]
+            if x.weak is not None:
+                return lambda outs, arguments, sizes, extras: outs[position].item()
             return lambda outs, arguments, sizes, extras: _moved(outs[position].copy(), back)
         if x.weak is not None:
             return lambda outs, arguments, sizes, extras: outs[position].item()

@@ -1,7 +1,7 @@
 """NumPy's ufuncs on traced operands: promotion (NEP 50), casts, broadcasting, `out=` and `where=`.
 
-Owns the recording of every elementwise op. NumPy itself resolves the loop (`ufunc.resolve_dtypes`), so promotion and its
-errors are NumPy's. Must not know indexing, reductions or the decorator.
+Owns the recording of every elementwise op. NumPy itself resolves the loop (`ufunc.resolve_dtypes`), so promotion and
+its errors are NumPy's. Must not know indexing, reductions or the decorator.
 """
 
 from __future__ import annotations
