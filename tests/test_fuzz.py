@@ -1,4 +1,4 @@
-"""Random graphs: what is compiled gives what the graph means, touches nothing else, and serves other sizes with the same kernels."""
+"""Random graphs: what is compiled gives what the graph means at all sizes and layouts, and touches nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,20 @@ from tests.graphs import RandomGraph, expected, random_graph
 
 Array = np.ndarray[Any, Any]
 ROUGH = {2: 2e-2, 4: 1e-4, 8: 1e-10}  # relative, by bytes of the real type
-FOCUS = ("", "", "", "reduction", "normalise", "update", "slice", "reshape", "concatenate", "iota", "broadcast_to", "smooth")
+FOCUS = (
+    "",
+    "",
+    "",
+    "reduction",
+    "normalise",
+    "update",
+    "slice",
+    "reshape",
+    "concatenate",
+    "iota",
+    "broadcast_to",
+    "smooth",
+)
 
 
 class PoisonedMemory:
@@ -92,13 +105,19 @@ def check_memory(argument: Array, memory: Array, before: Array, updated: bool, w
         touched = np.zeros(memory.nbytes, np.uint8)
         base = memory.__array_interface__["data"][0]
         offset = argument.__array_interface__["data"][0] - base
-        window = np.ndarray(argument.shape, argument.dtype, touched, offset, argument.strides) if argument.size else None
+        window = (
+            np.ndarray(argument.shape, argument.dtype, touched, offset, argument.strides) if argument.size else None
+        )
         if window is not None:
-            window.view(f"V{argument.itemsize}")[...] = np.frombuffer(b"\1" * argument.itemsize, f"V{argument.itemsize}")[0]
+            window.view(f"V{argument.itemsize}")[...] = np.frombuffer(
+                b"\1" * argument.itemsize, f"V{argument.itemsize}"
+            )[0]
         outside = touched == 0
         same_bytes = memory.view(np.uint8)[outside] == before.view(np.uint8)[outside]
     else:
-        same_bytes = memory.view(np.uint8) == before.view(np.uint8) if memory.ndim else memory.tobytes() == before.tobytes()
+        same_bytes = (
+            memory.view(np.uint8) == before.view(np.uint8) if memory.ndim else memory.tobytes() == before.tobytes()
+        )
     assert np.all(same_bytes), f"{what}: memory that is not written to has changed"
 
 
@@ -120,7 +139,7 @@ def check_random(seed: int) -> None:
 
 
 def usable(g: RandomGraph, sizes: Mapping[str, int]) -> bool:
-    """Sizes that the front end would take to this trace: none of the inputs' has become 0 or 1, no derived one negative."""
+    """Sizes that the front end would take to this trace: none of an input's is 0 or 1, no derived one is negative."""
     from jitensor.ir.dims import evaluate
 
     if any(n < 2 for n in sizes.values()):
