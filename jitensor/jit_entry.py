@@ -96,6 +96,7 @@ class _Maker:
         shift = len(dtype_words(spec))
         spec.guards = [_shifted(g, shift) for g in spec.guards]
         spec.arguments = [_shifted(a, shift) for a in spec.arguments]
+        spec.outputs = [(k, p + shift if k == "constant" else p) for k, p in spec.outputs]
         return spec
 
     def _word(self, value: Any) -> int:
@@ -293,11 +294,13 @@ class _Maker:
         spec.is_tuple = form[0] is tuple
         feeds = [i for i, f in enumerate(self.trace.feeds) if f.kind != "scalar"]
         for part in parts:
-            if part is None or part[0] not in ("array", "scalar", "argument"):
+            if part is None or part[0] not in ("array", "scalar", "argument", "constant"):
                 raise Unsupported("the result is put together in Python")
             kind, position = part
             if kind == "argument":
                 position = spec.arrays[feeds.index(position)]
+            elif kind == "constant":
+                position = self._word(position)
             spec.outputs.append((kind, position))
 
 

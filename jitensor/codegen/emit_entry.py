@@ -105,7 +105,8 @@ Variant = tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]
 
 class EntrySpec(Record):
     """numbers: for each host number of the program (dtype, source), the source a Python constant or the name of a
-    NumberArg. outputs: for each result ("array" | "scalar", output position) or ("argument", argument position).
+    NumberArg. outputs: for each result ("array" | "scalar", output position),
+    ("argument", argument position) or ("constant", context word).
     `words`: how many context words follow the fixed ones; kernels come first, then dtypes."""
 
     arguments: list[Any]
@@ -602,6 +603,10 @@ class _Writer:
 
     def result(self, kind: str, position: int) -> str:
         """A new reference."""
+        if kind == "constant":
+            object = self.word(position)
+            self.emit(f"call void @Py_IncRef(ptr {object})")
+            return object
         if kind == "argument":
             self.emit(f"call void @Py_IncRef(ptr {self.objects[position]})")
             return self.objects[position]

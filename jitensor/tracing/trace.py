@@ -217,7 +217,7 @@ class Tracing:
             return lambda outs, arguments, sizes, extras: {n: p(outs, arguments, sizes, extras) for n, p in items}
         if isinstance(result, ModuleView):
             result = result._module
-        return lambda outs, arguments, sizes, extras: result
+        return _formed(("constant", result), lambda outs, arguments, sizes, extras: result)
 
     def array_output(self, x: Tracer) -> Finish:
         x.context.require(f"returned array {x.describe()}", x.location)
@@ -363,6 +363,6 @@ def _contents(structure: Any) -> Any:
 def _refuse_changed(before: Any, arguments: Any) -> None:
     if _contents(arguments) != before:
         raise TraceError(
-            "the function changes a list or dict that was passed to it (an item was assigned, added or removed); a traced "
-            "function works on a copy. Return the new container instead, or write into its arrays with x[...] = value."
+            "the function changes a list or dict that was passed to it (an item was assigned, added or removed); a "
+            "traced function works on a copy. Return the new container instead, or write into its arrays with x[...] = value."
         )

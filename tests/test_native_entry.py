@@ -1,0 +1,347 @@
+"""Native entries of jt.jit: what they check, return and release, against the undecorated function."""
+
+import gc
+import subprocess
+import sys
+import threading
+import tracemalloc
+import weakref
+
+import numpy as np
+import pytest
+
+import jitensor as jt
+from jitensor import settings
+from jitensor.runtime import entry
+
+pytestmark = pytest.mark.skipif(bool(entry.why_not()), reason=f"no native entries here: {entry.why_not()}")
+
+SCALE = 2.0
+TABLE = np.arange(6.0)
+
+
+@pytest.fixture(autouse=True)
+def native_calls():
+    before = settings.active().entry
+    settings.configure(entry="native")
+    yield
+    settings.configure(entry=before)
+
+
+def native(function, *args):
+    """The decorated function after enough calls to have an entry for calls like this one."""
+    jitted = function if isinstance(function, jt.jit_door.JitFunction) else jt.jit(function)
+    for _ in range(4):
+        jitted(*args)
+    assert jitted._native is not None and jitted._native.installed, reasons(jitted)
+    return jitted
+
+
+def reasons(jitted):
+    return [t.only_python for traces in jitted._traces.values() for t in traces]
+
+
+def python_calls(jitted):
+    return sum(t.calls for traces in jitted._traces.values() for t in traces)
+
+
+def check(jitted, *args, through_python=False):
+    """The call agrees with NumPy in value, dtype and kind, and took the path that it should."""
+    before, traces = python_calls(jitted), jt.counters().traces
+    result = jitted(*args)
+    took_python = python_calls(jitted) > before or jt.counters().traces > traces
+    expected = jitted.__wrapped__(*args)
+    results, wanted = (result, expected) if isinstance(expected, tuple) else ((result,), (expected,))
+    assert type(result) is type(expected) and len(results) == len(wanted)
+    for a, b in zip(results, wanted, strict=True):
+        assert type(a) is type(b)
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert took_python == through_python
+    return result
+
+
+DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+DTYPES += ["float16", "float32", "float64", "complex64", "complex128"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype(dtype):
+    x = np.arange(7).astype(dtype)
+    check(native(lambda a, b: a + b, x, x + x), x, x + x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scalar_results_of_every_dtype(dtype):
+    x = np.arange(1, 8).astype(dtype)
+    check(native(lambda a: a.max(), x), x)
+
+
+def test_new_sizes_stay_native():
+    f = native(lambda a, b: a * b + 1.0, np.ones((3, 40)), np.ones(40))
+    for n, m in ((2, 50), (30, 9), (5, 4), (100, 70), (1000, 300)):  # the last releases the GIL
+        check(f, np.random.rand(n, m), np.random.rand(m))
+
+
+def test_what_does_not_fit_goes_to_python():
+    f = native(lambda a: a * 2.0, np.ones(4))
+    check(f, np.ones(4, np.float32), through_python=True)
+    check(f, np.ones((2, 2)), through_python=True)
+    check(f, np.ones(8)[::2], through_python=True)
+    check(f, np.ones(1), through_python=True)
+    check(f, np.ones(0), through_python=True)
+    assert f(a=np.ones(4))[0] == 2.0
+    with pytest.raises(TypeError):
+        f()
+    with pytest.raises(TypeError):
+        f(np.ones(3), np.ones(3))
+    check(f, np.ones(4))
+
+
+def test_subclasses_and_other_objects_go_to_python():
+    class Mine(np.ndarray):
+        pass
+
+    f = native(lambda a: a * 2.0, np.ones(4))
+    before = python_calls(f)
+    try:
+        f(np.ones(4).view(Mine))
+    except TypeError:
+        pass
+    assert f(np.float64(3.0)) == 6.0
+    assert f(3.0) == 6.0
+    check(f, np.ones(4))
+    assert python_calls(f) >= before
+
+
+def test_mismatched_sizes_raise_numpys_error():
+    f = native(lambda a, b: a + b, np.ones(4), np.ones(4))
+    with pytest.raises(ValueError, match="could not be broadcast together with shapes"):
+        f(np.ones(4), np.ones(5))
+    check(f, np.ones(6), np.ones(6))
+
+
+def test_python_numbers():
+    f = native(lambda a, x, n: a * x + n, np.ones(4), 2.5, 3)
+    check(f, np.ones(4), -1.5, 2**40)
+    check(f, np.ones(4), 2, 3, through_python=True)  # an int where a float was
+    check(f, np.ones(4), True, 3, through_python=True)
+
+
+def test_python_ints_that_do_not_fit():
+    f = native(lambda a, n: a + n, np.ones(4, np.int8), 3)
+    check(f, np.ones(4, np.int8), -128)
+    with pytest.raises(OverflowError, match="Python integer 128 out of bounds for int8"):
+        f(np.ones(4, np.int8), 128)
+    with pytest.raises(OverflowError):
+        f(np.ones(4, np.int8), 2**80)
+
+
+def test_float_arithmetic_between_numbers():
+    f = native(lambda a, x, y: a * (x / y - 3.0 * x), np.ones(4), 2.0, 4.0)
+    check(f, np.ones(4), 0.1, 0.7)
+    with pytest.raises(ZeroDivisionError):
+        f(np.ones(4), 1.0, 0.0)
+    check(f, np.ones(4), 0.1, 0.7)
+
+
+def test_tuples_and_repeated_results():
+    f = native(lambda a: (a + 1, a.sum(), a * 2), np.ones(4))
+    check(f, np.arange(4.0))
+
+    def twice(a):
+        b = a + 1
+        return b, b
+
+    g = native(twice, np.ones(4))
+    first, second = g(np.ones(4))
+    assert first is second
+
+
+def test_argument_returned_is_that_object():
+    def f(a, n):
+        a[1:] += n
+        return a
+
+    g = native(f, np.ones(4), 1.0)
+    x = np.ones(5)
+    assert g(x, 2.0) is x
+    np.testing.assert_array_equal(x, [1, 3, 3, 3, 3])
+
+
+def test_read_only_argument_is_refused():
+    def f(a):
+        a += 1
+
+    g = native(f, np.ones(4))
+    x = np.ones(4)
+    x.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        g(x)
+
+
+def test_overlapping_arguments_give_numpys_answer():
+    def f(a, b):
+        a[1:] += b[:-1]
+        return a.sum()
+
+    g = native(f, np.ones(6), np.ones(6))
+    ours, numpys = np.arange(12.0), np.arange(12.0)
+    assert g(ours[:6], ours[3:9]) == f(numpys[:6], numpys[3:9])
+    np.testing.assert_array_equal(ours, numpys)
+
+
+def test_globals_and_closures_are_seen(monkeypatch):
+    module = sys.modules[__name__]
+    local = np.arange(6.0)
+
+    def f(a):
+        return a * SCALE + TABLE + local
+
+    g = native(f, np.ones(6))
+    check(g, np.ones(6))
+    monkeypatch.setattr(module, "SCALE", 5.0)
+    check(g, np.ones(6))
+    TABLE[0] += 1
+    check(g, np.ones(6))
+    monkeypatch.setattr(module, "TABLE", np.full(6, 9.0))
+    check(g, np.ones(6))
+    local = np.zeros(6)
+    check(g, np.ones(6))
+    monkeypatch.setattr(module, "SCALE", 3)
+    assert g(np.ones(6))[0] == 12.0
+    monkeypatch.setattr(module, "np", np)
+
+
+def test_defaults():
+    f = native(lambda a, op=np.exp, flag=None: op(a), np.ones(4))
+    check(f, np.ones(4))
+    check(f, np.ones(4), np.sqrt, through_python=True)
+    check(f, np.ones(4))
+
+
+def test_methods_and_their_instances():
+    class Model:
+        def __init__(self, k):
+            self.k = k
+
+        @jt.jit
+        def scaled(self, x):
+            return x * self.k
+
+    first, second = Model(3.0), Model(5.0)
+    x = np.ones(4)
+    for _ in range(4):
+        assert first.scaled(x)[0] == 3.0
+    assert Model.__dict__["scaled"]._native.installed
+    assert second.scaled(x)[0] == 5.0
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None, "an entry keeps its instance alive"
+    for k in range(20):  # new instances may get the old one's address
+        assert Model(float(k)).scaled(x)[0] == k
+
+
+def test_small_inner_loops_and_other_extents():
+    f = native(lambda a: (a * a).sum(-1), np.random.rand(10, 3))
+    for k in (3, 4, 8, 9, 100, 3):
+        for _ in range(3):
+            np.testing.assert_allclose(f(x := np.random.rand(12, k)), (x * x).sum(-1))
+
+
+def test_rows_longer_than_scratch():
+    def softmax(a):
+        e = np.exp(a - a.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    f = native(softmax, np.random.rand(4, 100))
+    for n in (100, 8192, 8193, 20000):
+        for _ in range(2):
+            np.testing.assert_allclose(f(x := np.random.rand(3, n)), softmax(x), rtol=1e-12)
+
+
+def test_counters_count_native_calls():
+    f = native(lambda a: a + 1, np.ones(4))
+    before = jt.counters()
+    for _ in range(10):
+        f(np.ones(4))
+    spent = jt.counters() - before
+    assert (spent.launches, spent.bytes_allocated, spent.traces) == (10, 320, 0)
+
+
+def test_settings_that_need_the_python_path():
+    f = native(lambda a: a + 1, np.ones(4))
+    with settings.override(disable_jit=True):
+        check(f, np.ones(4), through_python=True)
+    check(f, np.ones(4))
+    settings.configure(entry="python")
+    check(f, np.ones(4), through_python=True)
+
+
+def test_nothing_leaks():
+    f = native(lambda a, b, x: (a + b, (a * x).sum()), np.ones(4), np.ones(4), 2.0)
+    a, b = np.ones(4), np.ones(4)
+    references = sys.getrefcount(a), sys.getrefcount(b), sys.getrefcount(a.dtype), sys.getrefcount(np.ndarray)
+    f(a, b, 2.0)
+    f(a, b, 3)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(100_000):
+            f(a, b, 2.0)
+        for _ in range(1000):
+            f(a, b, 3)  # a failed check
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 20_000
+    after = sys.getrefcount(a), sys.getrefcount(b), sys.getrefcount(a.dtype), sys.getrefcount(np.ndarray)
+    assert all(abs(x - y) <= 12 for x, y in zip(after, references, strict=True))
+
+
+def test_function_is_collected():
+    f = native(lambda a: a + 1, np.ones(4))
+    call = f.func
+    gone = weakref.ref(f)
+    del f
+    gc.collect()
+    assert call(np.ones(4))[0] == 2.0  # the callable alone still works
+    del call
+    gc.collect()
+    assert gone() is None
+
+
+def test_many_threads():
+    f = native(lambda a, b: np.sqrt(a * b) + 1, np.ones(100_000), np.ones(100_000))
+    failures = []
+
+    def work(k):
+        x = np.full(100_000 + k, float(k))
+        for _ in range(30):
+            if not (f(x, x) == k + 1).all():
+                failures.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failures
+
+
+def test_python_entry_by_environment():
+    code = (
+        "import numpy as np, jitensor as jt\n"
+        "f = jt.jit(lambda a: a + 1)\n"
+        "for _ in range(5): r = f(np.ones(3))\n"
+        "print(f._native, r)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**__import__("os").environ, "JITENSOR_ENTRY": "python"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == "None [2. 2. 2.]"
