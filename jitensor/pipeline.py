@@ -80,7 +80,11 @@ class Executable:
                 numbers.append(argument)
             else:
                 arrays.append(argument)
-                if argument.flags.num & _DIRECT != _DIRECT or not argument.dtype.isnative:
+                if (
+                    argument.__class__ is not np.ndarray
+                    or argument.flags.num & _DIRECT != _DIRECT
+                    or not argument.dtype.isnative
+                ):
                     direct = False
         if not direct:
             return self._call_strided(arguments, numbers, sizes)
@@ -102,10 +106,10 @@ class Executable:
         for i, (argument, is_scalar) in enumerate(zip(arguments, self._is_scalar, strict=True)):
             if is_scalar:
                 continue
-            if _is_direct(argument) and not self._is_overwritten(i, arguments):
+            if isinstance(argument, np.ndarray) and _is_direct(argument) and not self._is_overwritten(i, arguments):
                 arrays.append(argument)
                 continue
-            copied = np.array(argument, argument.dtype.newbyteorder("="))
+            copied = np.array(argument, self.graph.inputs[i].dtype.numpy)
             arrays.append(copied)
             if i in self._written:
                 back.append((argument, copied))
