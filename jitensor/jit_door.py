@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from jitensor import events, jit_entry, settings
+from jitensor import events, jit_entry
 from jitensor.errors import TraceError
 from jitensor.explain import Explanation, KernelView, kernels_used
 from jitensor.runtime import entry
@@ -43,12 +43,17 @@ class Signature(NamedTuple):
         return "\n".join([self.key, *("    " + n for n in self.narrowed)])
 
 
-class JitFunction(functools.partial):  # type: ignore[type-arg]
+class JitFunction(functools.partial):
     """A NumPy function whose calls run compiled programs. Made by `jt.jit`.
 
     A partial is what CPython calls without a Python frame: its function is the Python path first, and a native entry in
     front of that once a signature has been called often enough to be worth one.
     """
+
+    __name__: str
+    __qualname__: str
+    __setstate__: Callable[[Any], None]
+    _slow: Callable[..., Any]
 
     def __new__(cls, function: Callable[..., Any]) -> JitFunction:
         def slow(*args: Any, **kwargs: Any) -> Any:
@@ -92,16 +97,17 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             for trace in traces:
                 bound = trace.bind(leaves)
                 if bound is not None and (not trace.held or _alive(trace, leaves)):
-                    return self._run(trace, bound, values, key, leaves, -1 if kwargs else len(args))
+                    return self._run(trace, bound, values, key, leaves, len(args), kwargs)
         trace, bound = self._trace(key, leaves, values)
-        return self._run(trace, bound, values, key, leaves, -1 if kwargs else len(args))
+        return self._run(trace, bound, values, key, leaves, len(args), kwargs)
 
-    def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key, leaves: Sequence[Any], given: int) -> Any:
+    def _run(self, trace: Trace, bound: Any, values: Sequence[Any], key: Key, leaves: Sequence[Any], given: int,
+             keywords: dict[str, Any]) -> Any:  # fmt: skip
         arguments, sizes, extras = bound
-        if given >= 0:  # native entries take positional arguments
-            trace.calls += 1
-            if trace.calls == trace.next_native:
-                self._install(trace, key, values[:given], arguments, sizes)
+        trace.calls += 1
+        if trace.calls == trace.next_native:
+            form = jit_entry.CallForm(given, {name: self._index[name] for name in keywords} if self._simple else {})
+            self._install(trace, key, values, arguments, sizes, form)
         if trace.written and len(trace.arrays) > 1 and trace.overlapping(arguments):
             # Arguments that overlap, one of them written: the undecorated function has NumPy's meaning for them.
             if events.wanted("run"):
@@ -112,13 +118,14 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             arguments = _give_back(trace, arguments, leaves)
         return trace.finish(outs, arguments, sizes, extras)
 
-    def _install(self, trace: Trace, key: Key, values: Sequence[Any], arguments: Any, sizes: Any) -> None:
+    def _install(self, trace: Trace, key: Key, values: Sequence[Any], arguments: Any, sizes: Any,
+                 form: jit_entry.CallForm) -> None:  # fmt: skip
         """Puts a native entry for this trace in front of the Python path, where one can be had."""
         if not entry.is_used() or not self._simple:
             return
         with self._lock:
             try:
-                made = jit_entry.make(trace, key, values, arguments, sizes)
+                made = jit_entry.make(trace, key, values, arguments, sizes, form)
             except jit_entry.Unsupported as reason:
                 trace.only_python = str(reason)
                 return
@@ -126,7 +133,8 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             trace.next_native = trace.calls * 4 if trace.calls < 1000 else 0
             if self._native is None:
                 self._native = entry.NativeEntry(self.__name__, self._slow)
-                self.__setstate__((self._native.callable, (), {}, self.__dict__))  # a partial's way to change its function
+                # A partial's way to change its function.
+                self.__setstate__((self._native.callable, (), {}, self.__dict__))
             self._native.install(made)
 
     def _undecorated(self, values: Sequence[Any]) -> Any:
@@ -200,8 +208,10 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
             if reason:
                 events.emit("retrace", function=self.__name__, reason=reason)
             if bound is None:
-                raise TraceError(f"{self.__name__}: the function changed what it depends on (a global or closure variable)"
-                                 " while it was traced; return the new value instead.")
+                raise TraceError(
+                    f"{self.__name__}: the function changed what it depends on (a global or closure variable) while it "
+                    "was traced; return the new value instead."
+                )
             with self._lock:
                 self._traces[key] = [trace, *self._traces.get(key, ())]
             self._forget_with_objects(key, trace)
@@ -298,7 +308,7 @@ class JitFunction(functools.partial):  # type: ignore[type-arg]
         return self
 
 
-class BoundJitFunction(functools.partial):  # type: ignore[type-arg]
+class BoundJitFunction(functools.partial):
     """A method under jt.jit, with its instance."""
 
     def __new__(cls, function: JitFunction, instance: Any) -> BoundJitFunction:

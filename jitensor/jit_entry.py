@@ -7,9 +7,10 @@ the reason and the Python path goes on serving. Must not know how entries are wr
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping, Sequence
 from types import CellType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,12 +40,30 @@ from jitensor.tracing.trace import HiddenStep, Trace
 _ALIGNED, _C = 0x100, 0x1
 
 
+class CallForm(NamedTuple):
+    """How a call is written: so many positional arguments, then these keywords (name -> parameter position)."""
+
+    positional: int
+    keywords: dict[str, int]
+
+    def slots(self) -> dict[int, int]:
+        """Parameter position -> place among the passed arguments."""
+        found = {i: i for i in range(self.positional)}
+        found.update({p: self.positional + i for i, p in enumerate(self.keywords.values())})
+        return found
+
+
 def make(
-    trace: Trace, key: Key, values: Sequence[Any], arguments: Sequence[Any], sizes: Mapping[str, int]
+    trace: Trace,
+    key: Key,
+    values: Sequence[Any],
+    arguments: Sequence[Any],
+    sizes: Mapping[str, int],
+    form: CallForm,
 ) -> entry.Specialisation:
-    """The compiled entry for calls that this trace serves, with positional arguments like `values` (the rest at their
-    defaults), which the trace bound to `arguments` and `sizes`. Raises Unsupported."""
-    maker = _Maker(trace, key, values)
+    """The compiled entry for calls that this trace serves, written in this form, with parameters like `values` (those not
+    passed at their defaults), which the trace bound to `arguments` and `sizes`. Raises Unsupported."""
+    maker = _Maker(trace, key, values, form)
     spec = maker.spec(arguments, sizes)
     symbol = "entry"
     text = emit_entry(spec, symbol, entry.offsets())
@@ -59,8 +78,9 @@ class Address(int):
 
 
 class _Maker:
-    def __init__(self, trace: Trace, key: Key, values: Sequence[Any]) -> None:
+    def __init__(self, trace: Trace, key: Key, values: Sequence[Any], form: CallForm) -> None:
         self.trace = trace
+        self.form = form
         self.key = key
         self.values = values
         self.objects: list[Any] = []  # what the context's last words point to
@@ -86,6 +106,8 @@ class _Maker:
             numbers=self._numbers(runner),
             arrays=arrays,
             program=program,
+            passed=self.form.positional,
+            keywords=[self._word(sys.intern(name)) for name in self.form.keywords],
             variants=[s.variant for s in launches],
             outputs=[],
             is_tuple=False,
@@ -96,6 +118,7 @@ class _Maker:
         shift = len(dtype_words(spec))
         spec.guards = [_shifted(g, shift) for g in spec.guards]
         spec.arguments = [_shifted(a, shift) for a in spec.arguments]
+        spec.keywords = [w + shift for w in spec.keywords]
         spec.outputs = [(k, p + shift if k == "constant" else p) for k, p in spec.outputs]
         return spec
 
@@ -111,28 +134,31 @@ class _Maker:
         leaf = 0
         arguments: list[Any] = []
         position_of: dict[str, int] = {}
-        for position, (key, value) in enumerate(zip(self.key, self.values, strict=False)):
+        slots = self.form.slots()
+        for position, (key, value) in enumerate(zip(self.key, self.values, strict=True)):
             kind = key[0]
+            slot = slots.get(position)
+            if slot is None:  # at its default, which is always the same object
+                if kind not in ("literal", "object"):
+                    raise Unsupported(f"a default is a {kind}")
+                leaf += kind == "object"
+                continue
             if kind == "array":
-                position_of[f"a{leaf}"] = position
-                arguments.append(("array", f"a{leaf}", key, None))
+                position_of[f"a{leaf}"] = len(arguments)
+                arguments.append(("array", f"a{leaf}", key, None, slot))
                 leaf += 1
             elif kind in ("int", "float"):
                 name = f"a{leaf}"
-                arguments.append(NumberArg(position, kind, name if kind == "float" else self._symbol_of(name)))
+                arguments.append(NumberArg(slot, kind, name if kind == "float" else self._symbol_of(name)))
                 leaf += 1
             elif kind == "literal" and (value is None or isinstance(value, (bool, str))):
-                arguments.append(ObjectArg(position, self._word(value)))
+                arguments.append(ObjectArg(slot, self._word(value)))
             elif kind == "object":
                 # By address alone: when the object goes, the entry is cleared with its trace.
-                arguments.append(ObjectArg(position, self._word(Address(id(value)))))
+                arguments.append(ObjectArg(slot, self._word(Address(id(value)))))
                 leaf += 1
             else:
                 raise Unsupported(f"an argument is a {kind}")
-        for key in self.key[len(self.values) :]:  # parameters at their defaults, which are always the same objects
-            if key[0] not in ("literal", "object"):
-                raise Unsupported(f"a default is a {key[0]}")
-            leaf += key[0] == "object"
         for step in trace.all_steps:
             if isinstance(step, HiddenStep):
                 self._hidden(step, arguments, position_of)
@@ -147,8 +173,8 @@ class _Maker:
             if not key[3] & _C or not key[3] & _ALIGNED or key[4] is not None:
                 raise Unsupported("an array argument is not C-contiguous")
             sizes = tuple([n if isinstance(n, int) else _bare(n) for n in value.shape])
-            place = arguments[position][3]
-            arguments[position] = ArrayArg(position, types.as_dtype(key[1]), sizes, i in trace.written, place)
+            place, slot = arguments[position][3:]
+            arguments[position] = ArrayArg(slot, types.as_dtype(key[1]), sizes, i in trace.written, place)
             arrays.append(position)
         for position, argument in enumerate(arguments):
             if isinstance(argument, tuple):
@@ -162,10 +188,10 @@ class _Maker:
         position = len(arguments)
         if kind == "array":
             position_of[step.names[0]] = position
-            arguments.append(("array", step.names[0], step.key, place))
+            arguments.append(("array", step.names[0], step.key, place, -1))
         elif kind in ("int", "float"):
             name = step.names[0]
-            arguments.append(NumberArg(position, kind, name if kind == "float" else self._symbol_of(name), place))
+            arguments.append(NumberArg(-1, kind, name if kind == "float" else self._symbol_of(name), place))
         else:
             raise Unsupported(f"the variable {step.name} is a {kind}")
 

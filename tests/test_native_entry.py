@@ -220,6 +220,26 @@ def test_defaults():
     check(f, np.ones(4))
 
 
+def test_keyword_arguments():
+    f = jt.jit(lambda a, b, scale=2.0, op=np.add: op(a, b) * scale)
+    x, y = np.ones(4), np.arange(4.0)
+    for _ in range(4):
+        f(x, b=y, scale=3.0)
+    assert f._native.installed, reasons(f)
+    before = python_calls(f)
+    np.testing.assert_array_equal(f(x, b=y, scale=5.0), (x + y) * 5)
+    np.testing.assert_array_equal(f(y, b=x, scale=-1.0), -(x + y))
+    assert python_calls(f) == before
+    np.testing.assert_array_equal(f(x, scale=3.0, b=y), (x + y) * 3)
+    np.testing.assert_array_equal(f(x, y, 4.0), (x + y) * 4)
+    np.testing.assert_array_equal(f(b=y, a=x, scale=3.0, op=np.subtract), (x - y) * 3)
+    assert python_calls(f) == before + 3  # two other forms of the call, one other operation
+    with pytest.raises(TypeError):
+        f(x, a=x, b=y)
+    with pytest.raises(TypeError):
+        f(x, b=y, unknown=1)
+
+
 def test_methods_and_their_instances():
     class Model:
         def __init__(self, k):

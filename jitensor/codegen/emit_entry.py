@@ -31,6 +31,7 @@ class Offsets(Record):
     """Where the running interpreter keeps things, in bytes from an object's address."""
 
     head: int  # size of PyObject's own part
+    tuple_items: int  # where a tuple's items begin
 
     @property
     def data(self) -> int:
@@ -105,7 +106,8 @@ Variant = tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]
 
 class EntrySpec(Record):
     """numbers: for each host number of the program (dtype, source), the source a Python constant or the name of a
-    NumberArg. outputs: for each result ("array" | "scalar", output position),
+    NumberArg. passed: how many positional arguments there are; keywords: context words of the names after them.
+    outputs: for each result ("array" | "scalar", output position),
     ("argument", argument position) or ("constant", context word).
     `words`: how many context words follow the fixed ones; kernels come first, then dtypes."""
 
@@ -116,6 +118,8 @@ class EntrySpec(Record):
     numbers: list[tuple[DType, Any]]
     arrays: list[int]  # argument position of each of the program's array inputs
     program: Program
+    passed: int
+    keywords: list[int]
     variants: list[Variant]
     outputs: list[tuple[str, int]]
     is_tuple: bool
@@ -278,9 +282,17 @@ class _Writer:
         return "\n".join([*sorted(declared), head, "entry:", *self.lines, *fail])
 
     def check_call(self) -> None:
-        positional = sum(a.place is None for a in self.spec.arguments)
-        self.require(self.compare("eq", "%nargs", str(positional)))
-        self.require(self.set("c", "icmp eq ptr %kwnames, null"))
+        self.require(self.compare("eq", "%nargs", str(self.spec.passed)))
+        if not self.spec.keywords:
+            self.require(self.set("c", "icmp eq ptr %kwnames, null"))
+            return
+        self.require(self.set("c", "icmp ne ptr %kwnames, null"))
+        # A tuple: its length follows the head of a variable-size object, then its items.
+        count = self.field("%kwnames", self.at.head, "i64")
+        self.require(self.compare("eq", count, str(len(self.spec.keywords))))
+        for i, word in enumerate(self.spec.keywords):
+            name = self.field("%kwnames", self.at.tuple_items + 8 * i, "ptr")
+            self.require(self.set("c", f"icmp eq ptr {name}, {self.word(word)}"))
 
     def argument(self, i: int) -> str:
         outside = self.spec.arguments[i].place
@@ -288,7 +300,7 @@ class _Writer:
             found = self.fetch(outside)
             self.require(self.set("c", f"icmp ne ptr {found}, null"))
             return found
-        place = self.set("p", f"getelementptr ptr, ptr %args, i64 {i}")
+        place = self.set("p", f"getelementptr ptr, ptr %args, i64 {self.spec.arguments[i].position}")
         return self.set("arg", f"load ptr, ptr {place}")
 
     def check(self, argument: Any, object: str) -> None:

@@ -57,7 +57,7 @@ def is_used() -> bool:
 
 @functools.cache
 def offsets() -> Offsets:
-    return Offsets(object.__basicsize__)
+    return Offsets(object.__basicsize__, tuple.__basicsize__)
 
 
 def _array_fields_are_known() -> bool:
@@ -79,7 +79,9 @@ def _array_fields_are_known() -> bool:
             or ctypes.c_int.from_address(address + at.flags).value & 0xFFFF != array.flags.num & 0xFFFF
         ):
             return False
-    return True
+    pair = (at, "item")
+    items = [ctypes.c_int64.from_address(id(pair) + at.tuple_items + 8 * i).value for i in range(2)]
+    return items == [id(item) for item in pair] and ctypes.c_int64.from_address(id(pair) + at.head).value == 2
 
 
 @functools.cache
