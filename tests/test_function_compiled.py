@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import jitensor as jt
+from jitensor import settings
+
+pytestmark = pytest.mark.skipif(settings.active().disable_jit, reason="JITENSOR_DISABLE_JIT is on: nothing is compiled")
 
 
 def layer_norm(x, scale, shift):

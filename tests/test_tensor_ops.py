@@ -310,3 +310,25 @@ def test_numpy_functions_record_on_traced_tensors(name):
 def test_numpy_functions_that_are_not_recorded_say_so(function):
     with pytest.raises((NotImplementedError, TypeError), match="jt"):
         jt.function(function)(jt.constant(X))
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x, y: x // y, lambda x, y: x % y, lambda x, y: x ** (y - 1)], ids=["//", "%", "**"]
+)
+def test_integers_that_have_no_result(function):
+    x, good, bad = jt.constant([7, -7]), jt.constant([2, 3]), jt.constant([2, 0])
+    traced = jt.function(function)
+    assert np.asarray(traced(x, good)).tolist() == np.asarray(function(x, good)).tolist()
+    for call in (lambda: function(x, bad), lambda: traced(x, bad)):
+        with pytest.raises(jt.errors.InvalidArgumentError):
+            call()
+    assert np.isinf(np.asarray(jt.constant([1.0]) / 0.0)) and np.isnan(np.asarray(jt.constant([1.0]) % 0.0))
+    for wrong in (lambda: x // 0, lambda: x**-1):
+        with pytest.raises(jt.errors.InvalidArgumentError):
+            wrong()
+
+
+def test_a_bool_mask_as_index():
+    x = jt.constant(X)
+    np.testing.assert_array_equal(np.asarray(x[x > 0.0]), X[X > 0])
+    np.testing.assert_array_equal(np.asarray(jt.function(lambda t: t[t > 0.0] * 2.0)(x)), X[X > 0] * 2)

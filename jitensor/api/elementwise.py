@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from jitensor.api.convert import cast_to, convert_to_tensor, fits_all, pair, to_tensor, weak
-from jitensor.errors import DTypeError
+from jitensor.errors import DTypeError, InvalidArgumentError
 from jitensor.ir.graph import Primitive
 from jitensor.ir.types import bool_, float32, float64
 from jitensor.ops import BY_TF_NAME, TABLE
-from jitensor.recording import RESULT_DTYPES, bind, operation
+from jitensor.recording import RESULT_DTYPES, bind, located, operation
 from jitensor.tensor import Tensor, active
 
 
@@ -100,7 +100,21 @@ _TAKES_BOOL = frozenset(
     )
 )
 _OWN = frozenset(
-    ("cast", "where", "clip", "divide", "rint", "complex", "logical_and", "logical_or", "logical_xor", "logical_not")
+    (
+        "cast",
+        "where",
+        "clip",
+        "divide",
+        "rint",
+        "complex",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "logical_not",
+        "floor_divide",
+        "remainder",
+        "power",
+    )
 )
 
 # TensorFlow name -> op function, for the entries that need no hand-written signature.
@@ -117,9 +131,6 @@ add = FROM_TABLE["add"]
 subtract = FROM_TABLE["subtract"]
 multiply = FROM_TABLE["multiply"]
 negative = FROM_TABLE["negative"]
-power = FROM_TABLE["pow"]
-floordiv = FROM_TABLE["floordiv"]
-floormod = FROM_TABLE["floormod"]
 absolute = FROM_TABLE["abs"]
 equal = FROM_TABLE["equal"]
 not_equal = FROM_TABLE["not_equal"]
@@ -154,6 +165,32 @@ def _divide(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 
 divide = _with_quick_binary(TABLE["divide"], _divide, "divide")
+
+
+def _checked(primitive: Primitive, name: str, holds: str, limit: int, needed: str) -> Callable[..., Tensor]:
+    """An op that is not defined for every integer operand y: it is checked when it runs, or at once where y is a
+    number."""
+
+    def implementation(x: Any, y: Any, name: str | None = None) -> Tensor:
+        a, b = pair(primitive.name, x, y)
+        _reject_bool(primitive.name, a)
+        if a._dtype.kind not in "iu":
+            RESULT_DTYPES[primitive, a._dtype] = a._dtype
+        elif type(y) is not int:
+            fits = bind(TABLE[holds], (b, weak(limit, b._dtype)))
+            bind(TABLE["check"], (fits,), message=located(f"{primitive.name}: {needed}"), error=InvalidArgumentError)
+        elif y == 0 if holds == "not_equal" else y < limit:
+            raise InvalidArgumentError.of(primitive.name, f"y is {y}", needed)
+        return bind(primitive, (a, b))
+
+    return _with_quick_binary(primitive, implementation, name)
+
+
+floordiv = _checked(TABLE["floor_divide"], "floordiv", "not_equal", 0, "integers cannot be divided by 0")
+floormod = _checked(TABLE["remainder"], "floormod", "not_equal", 0, "integers cannot be divided by 0")
+power = _checked(TABLE["power"], "pow", "greater_equal", 0, "integers have no negative integer powers")
+FROM_TABLE.update({"floordiv": floordiv, "math.floordiv": floordiv, "math.floormod": floormod, "math.mod": floormod})
+FROM_TABLE.update({"floormod": floormod, "mod": floormod, "pow": power, "math.pow": power})
 
 
 def _logical(primitive: Primitive) -> Callable[..., Tensor]:

@@ -163,6 +163,9 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 BY_PRIMITIVE: dict[str, Callable[..., Any]] = {
     **e._made,
     "divide": e.divide,
+    "floor_divide": e.floordiv,
+    "remainder": e.floormod,
+    "power": e.power,
     "logical_and": e.logical_and,
     "logical_or": e.logical_or,
     "logical_xor": e.logical_xor,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jitensor.api import elementwise as e
+from jitensor.api.indexing import boolean_mask
 from jitensor.api.linear import matmul
 from jitensor.api.numpy_protocol import array_function, array_ufunc
 from jitensor.api.slicing import get_item
@@ -64,6 +65,13 @@ def _invert(self: Tensor) -> Any:
     return e.logical_not(self) if self._dtype is bool_ else e.invert(self)
 
 
+def _get_item(self: Tensor, key: Any) -> Any:
+    """Basic indexing, or the elements under a bool mask."""
+    if isinstance(key, (Tensor, np.ndarray)) and key.dtype == bool_ and key.shape != ():
+        return boolean_mask(self, key)
+    return get_item(self, key)
+
+
 def install() -> None:
     """Puts the operators on the classes."""
     for name, function in _BINARY.items():
@@ -78,7 +86,7 @@ def install() -> None:
         "__pos__": lambda self: self,
         "__abs__": lambda self: e.absolute(self),
         "__invert__": _invert,
-        "__getitem__": get_item,
+        "__getitem__": _get_item,
     }
     for name, function in own.items():
         setattr(Tensor, name, function)
