@@ -85,6 +85,7 @@ class _Maker:
         self.values = values
         self.objects: list[Any] = []  # what the context's last words point to
         self.scope: dict[str, int | Dim] = {}
+        self.size_floats: list[FloatStep] = []  # sizes that the program reads as numbers
 
     def spec(self, bound_arguments: Sequence[Any], sizes: Mapping[str, int]) -> EntrySpec:
         trace = self.trace
@@ -112,6 +113,7 @@ class _Maker:
             outputs=[],
             is_tuple=False,
         )
+        spec.floats.extend(self.size_floats)
         self._steps(spec)
         self._outputs(spec)
         # Objects follow the dtypes in the context.
@@ -266,6 +268,8 @@ class _Maker:
             constant = self.trace.constants.get(tree.id)
             if type(constant) is int:
                 return constant
+            if tree.id[0] not in "dpq":
+                raise Unsupported(f"{tree.id} is no integer")
             value: int | Dim = dims.symbol(tree.id)
             while isinstance(value, Dim) and not value.symbols.isdisjoint(self.trace.united):
                 value = value.substitute(self.trace.united)
@@ -304,11 +308,25 @@ class _Maker:
                     raise Unsupported(f"the number {feed.where} is computed in Python")
                 numbers.append((feed.dtype, tree.id))
         dtypes = [v.dtype for v in runner.program.numbers[len(numbers) :]]
-        for dtype, value in zip(dtypes, self.trace.executable.outline.constants, strict=True):
-            numbers.append((dtype, np.asarray(value, dtype.numpy).tobytes()))
+        outline = self.trace.executable.outline
+        sizes = {place: size for place, size, _ in outline.size_numbers}
+        for i, (dtype, value) in enumerate(zip(dtypes, outline.constants, strict=True)):
+            if i in sizes:
+                numbers.append((dtype, self._size_number(sizes[i])))
+            else:
+                numbers.append((dtype, np.asarray(value, dtype.numpy).tobytes()))
         for node in runner.program.fixed_numbers:
             numbers.append((node.output.dtype, node.param("value").array.tobytes()))
         return numbers
+
+    def _size_number(self, size: int | Dim) -> str:
+        """The name of a size that the program reads as a number: a symbol, or a float computed from symbols."""
+        tree = ast.parse(str(size), mode="eval").body
+        if isinstance(tree, ast.Name):
+            return tree.id
+        name = f"size_{len(self.size_floats)}"
+        self.size_floats.append(FloatStep(name, self._float(tree)))
+        return name
 
     # Results ----------------------------------------------------------------------------------------------------------
 

@@ -121,7 +121,8 @@ class Tracer:
         raise TypeError("unhashable type: 'numpy.ndarray'")
 
     def __repr__(self) -> str:
-        return f"<traced {'number' if self.weak else 'scalar' if self.scalar else 'array'} {self.describe()} of {self.location}>"
+        kind = "number" if self.weak else "scalar" if self.scalar else "array"
+        return f"<traced {kind} {self.describe()} of {self.location}>"
 
 
 def length(x: Tracer) -> Any:
@@ -441,8 +442,8 @@ def _leaf_or_node(x: Tracer, value: Value, memo: dict[int, Any], what: str) -> A
             return context.constants_of[value.id]
         raise TraceError(
             f"{what} needs a value, but it depends on the data of an array: {x.describe()} made at {x.location}. "
-            "Use np.where or np.select for a choice by element; pass a Python number where the number decides; or leave "
-            "this part outside the jitted function.",
+            "Use np.where or np.select for a choice by element; pass a Python number where the number decides; or "
+            "leave this part outside the jitted function.",
             location=user_location(),
         )
     for param in node.params:

@@ -142,7 +142,7 @@ def _is_users(function: types.FunctionType) -> bool:
     return (function.__module__ or "").partition(".")[0] not in _FOREIGN or function.__module__ == "__main__"
 
 
-class Namespace(dict):  # type: ignore[type-arg]
+class Namespace(dict):
     """The globals of a clone. Reading goes through the door; an assignment lands in the dict itself and is passed
     on."""
 

@@ -244,8 +244,8 @@ class TraceContext:
         where = f", made at {made}" if made else ""
         state = "belongs to another trace" if self.active else "outlived its trace"
         raise TraceError(
-            f"{what}{where} {state}. Return it from the traced function instead of keeping it in a global, an attribute or "
-            "a container.",
+            f"{what}{where} {state}. Return it from the traced function instead of keeping it in a global, an "
+            "attribute or a container.",
             location=user_location(),
         )
 

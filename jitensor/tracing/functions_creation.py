@@ -174,7 +174,7 @@ def copy_c(x: Tracer, order: Any = "C") -> Any:
 def astype(x: Any, dtype: Any, order: Any = "K", casting: str = "unsafe", copy: bool = True, **options: Any) -> Any:
     x = _start(x)
     target = supported(np.dtype(dtype))
-    if not np.can_cast(x.dtype, target.numpy, casting):
+    if not np.can_cast(x.dtype, target.numpy, casting):  # type: ignore[arg-type]
         raise TypeError(
             f"Cannot cast array data from {x.dtype!r} to {target.numpy!r} according to the rule {casting!r}"
         )
@@ -205,7 +205,7 @@ def arange(*args: Any, dtype: Any = None, device: Any = None, like: Any = None, 
     if all(isinstance(v, (int, IntNumber)) for v in (start, stop, step)):
         count = _int_count(context, as_dim(start), as_dim(stop), as_dim(step))
     else:
-        length = arrays_apply(math.ceil, (stop - start) / step)
+        length = _ceiling((stop - start) / step)
         count = as_dim(length)
     if dims.less_equal(count, 0):
         return full_of(context, (0,), 0, target.numpy)
@@ -215,9 +215,8 @@ def arange(*args: Any, dtype: Any = None, device: Any = None, like: Any = None, 
     return fresh(context, value)
 
 
-def arrays_apply(function: Callable[..., Any], value: Any) -> Any:
-    from_number = value.__ceil__() if isinstance(value, Number) else function(value)
-    return from_number
+def _ceiling(value: Any) -> Any:
+    return value.__ceil__() if isinstance(value, Number) else math.ceil(value)
 
 
 def _arange_bounds(args: Sequence[Any], named: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -260,8 +259,8 @@ def _int_count(context: TraceContext, start: Size, stop: Size, step: Size) -> Si
 
 @records(np.linspace, creates=True)
 def linspace(
-    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0,
-    *, device: Any = None,
+    start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
+    axis: int = 0, *, device: Any = None,
 ) -> Any:  # fmt: skip
     context = here("np.linspace")
     num = operator.index(num)

@@ -5,6 +5,7 @@ Owns their argument forms; the arithmetic is `ops.composites`.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -161,7 +162,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> Any:
             points.append(points[-1] + base + (i < extra))
     whole = [slice(None)] * len(x.dims)
     pieces = []
-    for i, j in zip(points[:-1], points[1:], strict=True):
+    for i, j in itertools.pairwise(points):
         pieces.append(getitem(x, (*whole[:axis], slice(i, j), *whole[axis + 1 :])))
     return pieces
 
@@ -221,9 +222,9 @@ def _rolled(x: Tracer, shifts: Sequence[Any], axes: Sequence[int]) -> Tracer:
 @records(np.tile)
 def tile(A: Any, reps: Any) -> Any:
     x = _start(A, *(reps if isinstance(reps, (tuple, list)) else (reps,)))
-    counts = [as_dim(n) for n in (reps if isinstance(reps, (tuple, list)) else (reps,))]
+    counts: list[int | Dim] = [as_dim(n) for n in (reps if isinstance(reps, (tuple, list)) else (reps,))]
     if len(counts) < len(x.dims):
-        counts = [1] * (len(x.dims) - len(counts)) + counts
+        counts = [*[1] * (len(x.dims) - len(counts)), *counts]
     return fresh(x.context, composites.tile(x.context.emit, x.value(), counts))
 
 
@@ -281,8 +282,8 @@ def _pad_widths(x: Tracer, pad_width: Any) -> list[tuple[Size, Size]]:
         items = items * rank
     if len(items) != rank:
         raise ValueError(
-            f"operands could not be broadcast together with remapped shapes [original->remapped]: ({len(items)},2)  and "
-            f"requested shape ({rank},2)"
+            f"operands could not be broadcast together with remapped shapes [original->remapped]: ({len(items)},2) "
+            f" and requested shape ({rank},2)"
         )
     widths = [(as_dim(a), as_dim(b)) for a, b in items]
     if any(dims.less(w, 0) for pair in widths for w in pair):

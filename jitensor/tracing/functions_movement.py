@@ -36,8 +36,7 @@ from jitensor.tracing.ufuncs import (
 def reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: Any = None) -> Any:
     x = _start(a)
     if order == "F" or (order == "A" and x.layout is not None and not x.contiguous):
-        flipped = transpose(reshape(transpose(x), tuple(shape)[::-1] if isinstance(shape, (tuple, list)) else shape))
-        return flipped
+        return transpose(reshape(transpose(x), tuple(shape)[::-1] if isinstance(shape, (tuple, list)) else shape))
     if order not in ("C", "A", None):
         raise ValueError("order 'K' is not permitted for reshape")
     items = shape if isinstance(shape, (tuple, list)) else (shape,)

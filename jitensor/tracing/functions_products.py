@@ -67,8 +67,8 @@ def _check_product(name: str, x: Tracer, y: Tracer) -> None:
     hint = x.context.hint
     if name == "matmul":
         raise ShapeError(
-            "matmul: Input operand 1 has a mismatch in its core dimension 0, with gufunc signature (n?,k),(k,m?)->(n?,m?) "
-            f"(size {hint(m)} is different from {hint(n)})",
+            "matmul: Input operand 1 has a mismatch in its core dimension 0, with gufunc signature "
+            f"(n?,k),(k,m?)->(n?,m?) (size {hint(m)} is different from {hint(n)})",
             location=user_location(),
         )
     position = len(y.dims) + second

@@ -122,7 +122,7 @@ RECORDED[np.isscalar] = lambda x: isinstance(x, Number) or (isinstance(x, Tracer
 def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     target = as_tracer(context_of(dst, src, where), dst)
     source = src if is_weak(src) else as_tracer(target.context, src)
-    if isinstance(source, Tracer) and not np.can_cast(source.dtype, target.dtype, casting):
+    if isinstance(source, Tracer) and not np.can_cast(source.dtype, target.dtype, casting):  # type: ignore[arg-type]
         raise TypeError(
             f"Cannot cast array data from {source.dtype!r} to {target.dtype!r} according to the rule {casting!r}"
         )
@@ -149,4 +149,4 @@ def _dtype_or_example(item: Any) -> Any:
 
 @records(np.can_cast)
 def can_cast(from_: Any, to: Any, casting: str = "safe") -> bool:
-    return np.can_cast(from_.dtype if isinstance(from_, Tracer) else from_, to, casting)
+    return np.can_cast(from_.dtype if isinstance(from_, Tracer) else from_, to, casting)  # type: ignore[arg-type]

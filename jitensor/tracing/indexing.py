@@ -168,7 +168,8 @@ def resolve_integer(context: TraceContext, item: Any, n: Size, axis: int) -> Siz
     """The position of an integer index; IndexError where it is out of bounds."""
     if isinstance(item, Number) and not isinstance(item, IntNumber) or not hasattr(item, "__index__"):
         raise IndexError(
-            "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays are valid indices"
+            "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays are "
+            "valid indices"
         )
     i: Size = item.dim if isinstance(item, IntNumber) else operator.index(item)
     if isinstance(i, int):
@@ -337,8 +338,8 @@ def mask_set(x: Tracer, mask: Tracer, axis: int, value: Any) -> None:
     for d, n in enumerate(mask.dims, axis):
         if not x.context.relation("eq", n, x.dims[d], "a boolean index"):
             raise IndexError(
-                f"boolean index did not match indexed array along axis {d}; size of axis is {x.context.hint(x.dims[d])} "
-                f"but size of corresponding boolean axis is {x.context.hint(n)}"
+                f"boolean index did not match indexed array along axis {d}; size of axis is "
+                f"{x.context.hint(x.dims[d])} but size of corresponding boolean axis is {x.context.hint(n)}"
             )
     after = len(mask.dims) + axis
     if isinstance(value, (Tracer, np.ndarray, list, tuple)):

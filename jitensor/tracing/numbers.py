@@ -229,7 +229,7 @@ def _record(context: TraceContext, source: str, hint: Any) -> Any:
         context.guard(source if hint else f"not ({source})", "a Python condition")
         return hint
     if kind is int:
-        return IntNumber(context, dims.symbol(context.number_step(source, hint, int, "q")))  # type: ignore[arg-type]
+        return IntNumber(context, dims.symbol(context.number_step(source, hint, int, "q")))
     if kind is float:
         return FloatNumber(context, context.number_step(source, hint, float), hint)
     if kind is complex:
@@ -347,11 +347,11 @@ for _op in _COMPARISONS:
 
 
 def _divmod(self: Number, other: Any) -> Any:
-    return (self // other, self % other) if is_python_number(other) else NotImplemented  # type: ignore[operator]
+    return (self // other, self % other) if is_python_number(other) else NotImplemented
 
 
 def _rdivmod(self: Number, other: Any) -> Any:
-    return (other // self, other % self) if is_python_number(other) else NotImplemented  # type: ignore[operator]
+    return (other // self, other % self) if is_python_number(other) else NotImplemented
 
 
 setattr(Number, "__divmod__", _divmod)  # noqa: B010

@@ -120,8 +120,8 @@ class RandomDoor(StandIn):
 
     def __getattr__(self, name: str) -> Any:
         raise TraceError(
-            f"{getattr(self.real, '__name__', type(self.real).__name__)}.{name}: random numbers drawn in a traced function "
-            "would be the same at every call. Draw them outside and pass the array.",
+            f"{getattr(self.real, '__name__', type(self.real).__name__)}.{name}: random numbers drawn in a traced "
+            "function would be the same at every call. Draw them outside and pass the array.",
             location=user_location(),
         )
 
@@ -257,7 +257,7 @@ def _extreme(name: str, ufunc: np.ufunc) -> Callable[..., Any]:
     def pick(*args: Any, **options: Any) -> Any:
         items = args
         if len(args) == 1 and isinstance(args[0], (Tracer, list, tuple)):
-            items = tuple(args[0])
+            items = tuple(args[0])  # type: ignore[arg-type]
         if options or not items or not any_traced(items):
             return real(*args, **options)
         if not any(isinstance(i, Tracer) for i in items):

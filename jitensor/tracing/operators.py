@@ -191,7 +191,7 @@ def _is_integer(x: Any) -> bool:
 
 def _transpose(self: Tracer, *axes: Any) -> Any:
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        axes = axes[0]
+        return functions.transpose(self, axes[0] or None)
     return functions.transpose(self, axes or None)
 
 
@@ -350,8 +350,8 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **options
         options["out"] = out[0]
     if any(isinstance(o, np.ndarray) for o in (out if isinstance(out, tuple) else (out,))):
         raise TraceError(
-            f"{ufunc.__name__}: writes into an array that the trace does not own (an attribute of an object, or an array made "
-            "in code that is not traced). Pass the array as an argument, or make a new one.",
+            f"{ufunc.__name__}: writes into an array that the trace does not own (an attribute of an object, or an "
+            "array made in code that is not traced). Pass the array as an argument, or make a new one.",
             location=user_location(),
         )
     return functions.ufunc_method(ufunc, method, *inputs, **options)

@@ -29,7 +29,7 @@ from jitensor.tracing.arrays import (
 from jitensor.tracing.numbers import Number
 from jitensor.tracing.ufuncs import assign, call, cast, joint_shape
 
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 Axes = tuple[int, ...]
 
 
@@ -337,7 +337,7 @@ def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
     return call(np.true_divide, total, count, dtype=total.dtype, casting="unsafe", out=out)
 
 
-REDUCE = {
+REDUCE: dict[Any, Callable[..., Any]] = {
     np.add: sum_,
     np.multiply: prod,
     np.maximum: max_,
@@ -345,7 +345,12 @@ REDUCE = {
     np.logical_and: all_,
     np.logical_or: any_,
 }
-ACCUMULATE = {np.add: cumsum, np.multiply: cumprod, np.maximum: cummax, np.minimum: cummin}
+ACCUMULATE: dict[Any, Callable[..., Any]] = {
+    np.add: cumsum,
+    np.multiply: cumprod,
+    np.maximum: cummax,
+    np.minimum: cummin,
+}
 
 
 def reduce_method(ufunc: np.ufunc, a: Any, axis: Any = 0, dtype: Any = None, out: Any = None, **options: Any) -> Any:

@@ -25,7 +25,7 @@ from jitensor.tracing.reductions import normalise_axis
 
 RECORDED: dict[Any, Callable[..., Any]] = {}
 CREATES: set[Any] = set()
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 Size = int | Dim
 
 
@@ -57,7 +57,7 @@ def sizes_of(shape: Any) -> Shape:
     """A shape argument (number or sequence) as sizes; ValueError for negative ones."""
     items = shape if isinstance(shape, (tuple, list)) else (shape,)
     if isinstance(shape, (np.ndarray, Tracer)) and shape.ndim:
-        items = list(shape)
+        items = list(shape)  # type: ignore[arg-type]
     result = []
     for item in items:
         n = as_dim(item)

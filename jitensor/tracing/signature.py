@@ -36,7 +36,7 @@ _BY_IDENTITY = (
 
 def describe_array(array: np.ndarray[Any, Any]) -> Key:
     """The key of an array argument."""
-    flags = array.flags.num & _FLAGS  # type: ignore[attr-defined]
+    flags = array.flags.num & _FLAGS
     shape = array.shape
     pattern = tuple([n if n < 2 else 2 for n in shape])
     layout = None if flags & _C or len(shape) < 2 else layout_of(array)

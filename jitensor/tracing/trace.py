@@ -364,5 +364,6 @@ def _refuse_changed(before: Any, arguments: Any) -> None:
     if _contents(arguments) != before:
         raise TraceError(
             "the function changes a list or dict that was passed to it (an item was assigned, added or removed); a "
-            "traced function works on a copy. Return the new container instead, or write into its arrays with x[...] = value."
+            "traced function works on a copy. Return the new container instead, or write into its arrays with "
+            "x[...] = value."
         )

@@ -55,9 +55,10 @@ Kind = Any  # np.dtype, or int, float, complex for a weak Python number
 @functools.lru_cache(4096)
 def resolve(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Any, casting: str, out: Any) -> tuple[np.dtype[Any], ...]:
     """The dtypes of the loop that NumPy runs, operands then results. Raises NumPy's own TypeError where it has none."""
-    options = {} if dtype is None else {"signature": (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout}
+    options: dict[str, Any] = {"casting": casting}
+    options |= {} if dtype is None else {"signature": (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout}
     outs = (out,) * ufunc.nout
-    result: tuple[np.dtype[Any], ...] = ufunc.resolve_dtypes((*kinds, *outs), casting=casting, **options)
+    result: tuple[np.dtype[Any], ...] = ufunc.resolve_dtypes((*kinds, *outs), **options)
     return result
 
 
