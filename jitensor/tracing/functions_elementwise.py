@@ -244,7 +244,8 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     spacings = list(varargs) or [1.0]
     if len(spacings) == 1:
         spacings = spacings * len(axes)
-    if any(isinstance(s, (np.ndarray, Tracer, list)) and np.ndim(s) for s in spacings) or edge_order != 1:
+    by_axis = any(isinstance(s, list) or (isinstance(s, (np.ndarray, Tracer)) and s.ndim) for s in spacings)
+    if by_axis or edge_order != 1:
         raise unsupported("np.gradient with coordinate arrays or edge_order=2", "Use scalar spacings.")
     results = [_gradient(x, axis, h) for axis, h in zip(axes, spacings, strict=True)]
     return results[0] if len(results) == 1 else tuple(results)

@@ -384,7 +384,7 @@ def _inexact(x: Any) -> Tracer:
     return result
 
 
-_SCIPY = {"logsumexp": _logsumexp, "softmax": _softmax, "log_softmax": _log_softmax}
+_SCIPY: dict[str, Callable[..., Any]] = {"logsumexp": _logsumexp, "softmax": _softmax, "log_softmax": _log_softmax}
 
 
 class ScipyDoor(StandIn):
@@ -394,7 +394,8 @@ class ScipyDoor(StandIn):
         args, options = _plain(args, options)
         if not needs_recording(args, options):
             return _local(self.real(*args, **options))
-        version = _SCIPY.get(self.real.__name__) if self.real.__module__.startswith("scipy.special") else None
+        special = self.real.__module__.startswith("scipy.special")
+        version: Callable[..., Any] | None = _SCIPY.get(self.real.__name__) if special else None
         if version is None:
             raise functions.unsupported(f"{self.real.__module__}.{self.real.__name__}")
         return version(*args, **options)

@@ -50,11 +50,11 @@ def _reflected(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
     return lambda self, other: binary(ufunc, other, self)
 
 
-def _in_place(function: Callable[[Any, Any, Any], Any]) -> Callable[[Tracer, Any], Any]:
+def _in_place(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
     def operate(self: Tracer, other: Any) -> Any:
         if self.scalar:
             return NotImplemented
-        function(self, other, self)
+        call(ufunc, self, other, out=self)
         return self
 
     return operate
@@ -64,7 +64,7 @@ for _name, _ufunc in _BINARY.items():
     setattr(Tracer, f"__{_name}__", _forward(_ufunc))
     setattr(Tracer, f"__r{_name}__", _reflected(_ufunc))
     if _name != "divmod":
-        setattr(Tracer, f"__i{_name}__", _in_place(lambda a, b, out, u=_ufunc: call(u, a, b, out=out)))
+        setattr(Tracer, f"__i{_name}__", _in_place(_ufunc))
 for _name, _ufunc in _COMPARE.items():
     setattr(Tracer, f"__{_name}__", _forward(_ufunc))
 
