@@ -31,7 +31,6 @@ from jitensor.retracing import detector_of, ordinal, plain_function, reason, sig
 from jitensor.runtime.cache import CallType, DispatchTable
 from jitensor.runtime.counters import counters, tally
 from jitensor.runtime.signature import Literal, Reference, TensorSpec, TraceType, TracingContext, type_of
-from jitensor.runtime.tensor_shape import TensorShape
 from jitensor.tensor import Tensor, active, make_eager
 
 
@@ -457,7 +456,7 @@ def _output(trace: Trace, name: str, leaf: Any) -> Any:
         return None
     if isinstance(leaf, Tensor):
         return leaf if leaf._context is None or leaf._context is trace else trace.adopt(leaf)
-    if isinstance(leaf, (DType, TensorShape)):
+    if isinstance(leaf, DType):
         raise TypeError(
             f"{name} returned {leaf!r}; a traced function returns tensors, None, numbers, or nests of these"
         )

@@ -671,3 +671,9 @@ def test_numpy_arguments_that_change_later():
     strided, swapped = np.arange(6, dtype=np.int32)[::-2], np.array([1, 2], ">i4")
     assert value(jt.function(lambda x: x + 1)(strided)) == [6, 4, 2]
     assert value(jt.function(lambda x: x + 1)(swapped)) == [2, 3]
+
+
+def test_a_known_shape_is_a_result():
+    assert value(jt.function(lambda x: x.shape)(jt.ones([2, 3]))) == [2, 3]
+    with pytest.raises(TypeError):
+        jt.function(lambda x: x.shape, input_signature=[jt.TensorSpec([None])])(jt.ones([2]))
