@@ -118,6 +118,7 @@ TABLE: Mapping[str, Field[Any]] = {f.name: f for f in fields(Settings)}
 
 _process: Settings | None = None
 _native_calls = (ctypes.c_int64 * 1)(0)
+_watchers: list[Callable[[], None]] = []
 _overrides = 0
 _first_backend = ""
 _overrides_lock = threading.Lock()
@@ -138,9 +139,26 @@ def _update_native_flag() -> None:
     _native_calls[0] = int(plain and _overrides == 0 and now.backend == _first_backend)
 
 
+def watch(changed: Callable[[], None]) -> None:
+    """Call `changed` now and after every change of the process's settings."""
+    _watchers.append(changed)
+    changed()
+
+
+def of_process() -> Settings:
+    """Return the process's settings, whatever overrides are in force."""
+    return _process or reload()
+
+
 def active() -> Settings:
     """Return the settings in force here: the innermost override, else the process's."""
     return _context.get() or _process or reload()
+
+
+def _changed() -> None:
+    _update_native_flag()
+    for changed in _watchers:
+        changed()
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -162,7 +180,7 @@ def configure(**values: Any) -> Settings:
     """Change settings of the whole process, and return them. Overrides in force keep their own."""
     global _process
     _process = _with(_process or reload(), values)
-    _update_native_flag()
+    _changed()
     return _process
 
 

@@ -45,8 +45,8 @@ ROOMS = [
     ["cli", "__main__"],
 ]
 # What runtime may know of codegen, although the order would allow all of it: programs and kernels as data, and the
-# layout of a native entry's context.
-SHARED = {"codegen.program", "codegen.kernel", "codegen.emit_entry"}
+# layouts of a native entry's context, of the driver's plan and pool, and of the store of array memory.
+SHARED = {"codegen.program", "codegen.kernel", "codegen.emit_entry", "codegen.emit_pool", "codegen.work"}
 # What makes `import jitensor` slow is imported where it is used. A command is itself imported only when it runs.
 LAZY = {"numba", "llvmlite", "scipy", "rich", "matplotlib", "sklearn", "PIL", "mpmath", "jax", "torch"}
 

@@ -17,6 +17,7 @@ arguments, listed beside the kernel in a `Binding`. Example, a mean of squares o
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ STRIDED = -1  # a stride that is an argument
 SMALL = 8  # an innermost loop of at most this many iterations is unrolled, so that the loop around it becomes vectors
 SMALL_STRIDE = 64  # and strides up to this become part of the code with it
 SCRATCH = 8192  # elements of a scratch row on the stack: 64 KiB of float64
+CHUNK = 16384  # elements of a partial result, where a full reduction is cut into chunks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Kernel:
     scratch: bool  # rows have at most SCRATCH elements, so a row may be kept on the stack
     inner: int  # extent of the innermost loop where that is part of the code (2 to SMALL), else 0
     text: str
+    chunked: bool = False  # a full reduction in stages: partial results of chunks of the outermost loop, then their sum
 
     @property
     def parallel(self) -> int:
@@ -303,6 +306,36 @@ def with_long_rows(kernel: Kernel) -> Kernel:
     return dataclasses.replace(longer, text=print_kernel(longer))
 
 
+def in_chunks(kernel: Kernel) -> Kernel:
+    """The same full reduction as stages that work on chunks."""
+    chunked = dataclasses.replace(kernel, chunked=True)
+    return dataclasses.replace(chunked, text=print_kernel(chunked))
+
+
+def is_chunked(kernel: Kernel, ints: Sequence[int]) -> bool:
+    """Is it a full reduction of so many elements that it runs in chunks, on however many threads?"""
+    return may_be_chunked(kernel) and math.prod(ints[: len(kernel.reduced)]) > 2 * CHUNK
+
+
+def may_be_chunked(kernel: Kernel) -> bool:
+    return False and bool(kernel.reduced) and not kernel.parallel and iterations_are_independent(kernel)
+
+
+def iterations_are_independent(kernel: Kernel) -> bool:
+    """Do different iterations of the outermost loop write different elements, and read none that another writes? Results
+    of a full reduction do not count: they are written once, after it."""
+    reduced = kernel.reduced[0]
+    written = {access for access, _ in kernel.writes}
+    buffers = {kernel.accesses[a].buffer for a in written}
+    if len(buffers) < len(written):
+        return False  # two writes into one buffer: their order may matter
+    read = {op.position for op in kernel.ops if op.kind == "read"}
+    if any(kernel.accesses[a].buffer in buffers and a not in written for a in read):
+        return False
+    walks = [(kernel.accesses[a].strides, kernel.ops[i].loops) for a, i in kernel.writes]
+    return all(strides[0] != 0 or (reduced and not any(strides) and not loops) for strides, loops in walks)
+
+
 def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]:
     """The kernel that serves a launch with these integer arguments best.
 
@@ -310,6 +343,8 @@ def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, 
     kernel itself, with no such pair, serves any sizes but long rows.
     """
     last = len(kernel.reduced) - 1
+    if is_chunked(kernel, ints):
+        return in_chunks(kernel), tuple(range(len(ints))), ()
     if kernel.parallel and any(kernel.reduced) and ints[last] > SCRATCH:
         return with_long_rows(kernel), tuple(range(len(ints))), ()
     if last < 1 or not kernel.parallel or not 2 <= ints[last] <= SMALL or any(op.kind == "index" for op in kernel.ops):
@@ -350,7 +385,7 @@ def print_kernel(kernel: Kernel) -> str:
     if kernel.inner:
         loops = loops.rsplit(": ", 1)[0] + f": {kernel.inner}"
     flags = "".join((" column" if kernel.column else "", " in_place" if kernel.in_place else "",
-                     "" if kernel.scratch else " long_rows"))  # fmt: skip
+                     "" if kernel.scratch else " long_rows", " chunked" if kernel.chunked else ""))  # fmt: skip
     lines = [f"kernel{flags} ({loops}) {{"]
     lines += [f"  b{i}: {dtype.short}{' written' if w else ''}" for i, (dtype, w) in enumerate(kernel.buffers)]
     for i, op in enumerate(kernel.ops):

@@ -15,7 +15,8 @@ import numpy as np
 
 from jitensor.codegen.kernel import Kernel, specialise
 from jitensor.codegen.program import CallStep, Launch, Program, param_value
-from jitensor.runtime import blas
+from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, launch_plan, picoseconds
+from jitensor.runtime import blas, threads
 from jitensor.runtime.compiler import CompiledKernel
 from jitensor.runtime.counters import tally
 
@@ -35,18 +36,36 @@ Array = np.ndarray[Any, Any]
 class _BoundLaunch:
     """A kernel with its integer arguments for certain sizes."""
 
-    __slots__ = ("function", "buffers", "pack", "ints", "ints_at", "extent", "scalars", "kernel", "variant")
+    __slots__ = ("function", "buffers", "pack", "ints", "ints_at", "extent", "scalars", "kernel", "variant", "plan")
 
     def __init__(self, launch: Launch, variant: Variant, compiled: CompiledKernel, ints: list[int]) -> None:
         self.function = _FUNCTION(compiled.address)
         self.kernel = compiled
         self.variant = variant
         self.buffers = launch.buffers
-        self.pack = struct.Struct(f"{len(launch.buffers)}q").pack
+        self.plan = _plan(variant[0], ints)
+        # The driver puts the place of partial results, under two types, behind the buffers.
+        self.pack = struct.Struct(f"{len(launch.buffers)}q" + "16x" * variant[0].chunked).pack
         self.ints = (ctypes.c_int64 * max(len(ints), 1))(*ints)
         self.ints_at = ctypes.addressof(self.ints)
         self.extent = ints[0] if launch.kernel.parallel else 1
         self.scalars = launch.scalars
+
+
+def _plan(kernel: Kernel, ints: Sequence[int]) -> Any:
+    """The words that the driver reads, or None for a launch that it has nothing to do for."""
+    if not kernel.chunked and not (is_divisible(kernel) and picoseconds(kernel, ints) >= PARALLEL_PICOSECONDS):
+        return None
+    words = launch_plan(kernel)
+    return (ctypes.c_int64 * len(words))(*words)
+
+
+def _share(step: _BoundLaunch, pointers: bytes, scalars: bytes | None) -> None:
+    """A launch in chunks, on several threads where it is worth them."""
+    place = ctypes.addressof(step.plan)
+    count = threads.get_num_threads()
+    if threads.driver()(threads.POOL, step.kernel.address, place, pointers, step.ints_at, scalars, count):
+        raise MemoryError("no memory for the partial results of a reduction")
 
 
 # A kernel made for some integer arguments: it, the positions of those it takes, the (position, value) pairs it needs.
@@ -162,7 +181,10 @@ class ProgramRunner:
             if step.__class__ is _BoundLaunch:
                 pointers = step.pack(*[address(buffers[b]) for b in step.buffers])
                 scalars = b"".join([slots[s] for s in step.scalars]) if step.scalars else None
-                step.function(pointers, step.ints_at, scalars, 0, step.extent)
+                if step.plan is None:
+                    step.function(pointers, step.ints_at, scalars, 0, step.extent)
+                else:
+                    _share(step, pointers, scalars)
                 tally.launches += 1
             else:
                 self._call(*step, buffers, bound.values)
