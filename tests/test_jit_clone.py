@@ -154,9 +154,10 @@ def test_nested_functions_comprehensions_and_lambdas() -> None:
         def area(v):
             return (v * np.pi).sum()
 
+        scale = lambda t: t * len(x)  # noqa: E731
         terms = [area(x * k) for k in range(3)]
-        scaled = {k: v for k, v in zip("abc", terms, strict=True)}
-        return sum(terms), max(terms), scaled, list(map(lambda t: t * len(x), terms)), [*x[:2]]
+        scaled = {k: 2 * v for k, v in zip("abc", terms, strict=True)}
+        return sum(terms), max(terms), scaled, [*map(scale, terms)], [*x[:2]]
 
     same(f, X)
 
@@ -173,7 +174,11 @@ def test_functions_as_arguments_and_defaults() -> None:
 
 def test_function_without_source() -> None:
     scope: dict[str, Any] = {}
-    exec("import numpy as np\nfrom numpy import exp, zeros\ndef f(x):\n    y = zeros(3)\n    y[0] = exp(x).sum()\n    return y", scope)
+    exec(
+        "import numpy as np\nfrom numpy import exp, zeros\n"
+        "def f(x):\n    y = zeros(3)\n    y[0] = exp(x).sum()\n    return y",
+        scope,
+    )
     same(scope["f"], X)
 
 
@@ -194,7 +199,11 @@ def test_imports_inside_the_function() -> None:
 
 def test_user_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("user_physics")
-    exec("import numpy as np\nG = 9.81\nTABLE = np.ones(6)\ndef fall(t):\n    y = np.zeros(t.shape)\n    y[:] = G * t\n    return y", vars(module))
+    exec(
+        "import numpy as np\nG = 9.81\nTABLE = np.ones(6)\n"
+        "def fall(t):\n    y = np.zeros(t.shape)\n    y[:] = G * t\n    return y",
+        vars(module),
+    )
     monkeypatch.setitem(sys.modules, "user_physics", module)
 
     def f(t):
@@ -209,18 +218,62 @@ def test_user_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_builtins() -> None:
     def f(x, n):
-        kinds = isinstance(x, np.ndarray), isinstance(n, int), isinstance(x[0], np.float64), isinstance(x[0], float), type(n) is int
-        numbers = len(x), abs(-n), min(n, 3), max(x[0], x[1]), sum(x), round(2.567, 1), float(n), int(x[1]), divmod(n, 2), pow(n, 2)
-        return kinds, numbers, sorted([3, 1, 2]), [i for i, _ in enumerate(x)], any([False]), callable(np.exp), hasattr(x, "shape")
+        kinds = (
+            isinstance(x, np.ndarray),
+            isinstance(n, int),
+            isinstance(x[0], np.float64),
+            isinstance(x[0], float),
+            type(n) is int,
+        )
+        numbers = (
+            len(x),
+            abs(-n),
+            min(n, 3),
+            max(x[0], x[1]),
+            sum(x),
+            round(2.567, 1),
+            float(n),
+            int(x[1]),
+            divmod(n, 2),
+            pow(n, 2),
+        )
+        return (
+            kinds,
+            numbers,
+            sorted([3, 1, 2]),
+            [i for i, _ in enumerate(x)],
+            any([False]),
+            callable(np.exp),
+            hasattr(x, "shape"),
+        )
 
     same(f, X, 5)
 
 
 def test_numpy_classes_keep_their_meaning() -> None:
     def f(x):
-        checks = x.dtype == np.float64, np.issubdtype(x.dtype, np.floating), np.float32 == np.dtype("f4"), isinstance(3, float)
-        made = np.zeros(2, dtype=float), np.ones(2, int), x.astype(complex), np.dtype(np.float32), np.finfo(np.float32).max
-        return checks, made, {np.float32: 1}[np.float32], issubclass(np.float32, np.floating), float("2.5"), int("7"), float
+        checks = (
+            x.dtype == np.float64,
+            np.issubdtype(x.dtype, np.floating),
+            np.float32 == np.dtype("f4"),
+            isinstance(3, float),
+        )
+        made = (
+            np.zeros(2, dtype=float),
+            np.ones(2, int),
+            x.astype(complex),
+            np.dtype(np.float32),
+            np.finfo(np.float32).max,
+        )
+        return (
+            checks,
+            made,
+            {np.float32: 1}[np.float32],
+            issubclass(np.float32, np.floating),
+            float("2.5"),
+            int("7"),
+            float,
+        )
 
     same(f, X)
 

@@ -17,13 +17,98 @@ DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"
 FLOATS = ["float16", "float32", "float64", "complex64", "complex128"]
 
 UNARY = [
-    *(["negative", "positive", "absolute", "fabs", "rint", "sign", "conjugate", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "square", "cbrt"]),
-    *(["reciprocal", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "degrees", "radians", "deg2rad"]),
-    *(["rad2deg", "isfinite", "isinf", "isnan", "signbit", "spacing", "floor", "ceil", "trunc", "logical_not", "modf", "frexp"]),
+    *(
+        [
+            "negative",
+            "positive",
+            "absolute",
+            "fabs",
+            "rint",
+            "sign",
+            "conjugate",
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log2",
+            "log10",
+            "log1p",
+            "sqrt",
+            "square",
+            "cbrt",
+        ]
+    ),
+    *(
+        [
+            "reciprocal",
+            "sin",
+            "cos",
+            "tan",
+            "arcsin",
+            "arccos",
+            "arctan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "arcsinh",
+            "arccosh",
+            "arctanh",
+            "degrees",
+            "radians",
+            "deg2rad",
+        ]
+    ),
+    *(
+        [
+            "rad2deg",
+            "isfinite",
+            "isinf",
+            "isnan",
+            "signbit",
+            "spacing",
+            "floor",
+            "ceil",
+            "trunc",
+            "logical_not",
+            "modf",
+            "frexp",
+        ]
+    ),
 ]
 BINARY = [
-    *(["add", "subtract", "multiply", "divide", "true_divide", "logaddexp", "logaddexp2", "floor_divide", "power", "float_power", "remainder", "mod"]),
-    *(["fmod", "divmod", "heaviside", "arctan2", "hypot", "maximum", "minimum", "fmax", "fmin", "copysign", "nextafter", "greater", "greater_equal"]),
+    *(
+        [
+            "add",
+            "subtract",
+            "multiply",
+            "divide",
+            "true_divide",
+            "logaddexp",
+            "logaddexp2",
+            "floor_divide",
+            "power",
+            "float_power",
+            "remainder",
+            "mod",
+        ]
+    ),
+    *(
+        [
+            "fmod",
+            "divmod",
+            "heaviside",
+            "arctan2",
+            "hypot",
+            "maximum",
+            "minimum",
+            "fmax",
+            "fmin",
+            "copysign",
+            "nextafter",
+            "greater",
+            "greater_equal",
+        ]
+    ),
     *(["less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_xor"]),
 ]
 INTEGER = ["bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "gcd", "lcm"]
@@ -85,7 +170,9 @@ def test_weak_python_numbers(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "int8", "float16"])
 def test_numpy_scalars_are_strong(dtype: str) -> None:
     scalar = np.dtype(dtype).type(3)
-    same(lambda x, s: (x + s, x * np.float64(2), x * np.float32(2), s + 1, s * 2.0, s + s), np.ones(3, "float32"), scalar)
+    same(
+        lambda x, s: (x + s, x * np.float64(2), x * np.float32(2), s + 1, s * 2.0, s + s), np.ones(3, "float32"), scalar
+    )
 
 
 @pytest.mark.parametrize(("dtype", "n"), [("uint8", 300), ("int8", -129), ("uint8", -1), ("int64", 2**63)])
@@ -118,7 +205,11 @@ def test_comparison_of_signed_and_unsigned() -> None:
 
 
 def test_scalar_results_and_0d_arrays() -> None:
-    same(lambda x, s: ((x * x).sum(), x[0, 0], np.sqrt(x[0, 0]), s + 1, np.array(5.0), x.reshape(-1)[:1].reshape(())), X, np.array(2.0))
+    same(
+        lambda x, s: ((x * x).sum(), x[0, 0], np.sqrt(x[0, 0]), s + 1, np.array(5.0), x.reshape(-1)[:1].reshape(())),
+        X,
+        np.array(2.0),
+    )
 
 
 def test_dtype_argument_and_casting() -> None:
@@ -178,7 +269,7 @@ def test_power_short_cuts() -> None:
 def test_integer_powers_with_negative_array_exponents() -> None:
     same(lambda i, j: i**j, np.arange(5), np.arange(5))
     f = jt.jit(lambda i, j: i**j)
-    with pytest.raises(ValueError, match="Integers to negative integer powers are not allowed."):
+    with pytest.raises(ValueError, match="Integers to negative integer powers are not allowed"):
         f(np.arange(5), np.arange(5) - 2)
 
 
@@ -211,7 +302,9 @@ def test_memory_order_of_three_axes() -> None:
     same(lambda x: (x + 1, x.sum(1), x * x[..., :1], np.maximum(x, 0.5), np.ones_like(x)), x)
 
 
-@pytest.mark.parametrize("make", [lambda x: x[::2], lambda x: x[:, ::-1], lambda x: x.astype(">f8"), lambda x: x[1:, 1:]])
+@pytest.mark.parametrize(
+    "make", [lambda x: x[::2], lambda x: x[:, ::-1], lambda x: x.astype(">f8"), lambda x: x[1:, 1:]]
+)
 def test_strided_and_foreign_arguments(make: object) -> None:
     x = make(np.arange(24.0).reshape(4, 6))  # type: ignore[operator]
     same(lambda x: (np.sqrt(x) + 1, x.sum(axis=1)), x)

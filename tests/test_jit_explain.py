@@ -41,7 +41,15 @@ def test_the_report_has_every_stage() -> None:
     f = make()
     f(X, 2)
     report = str(f.explain(X, 2))
-    for part in ("f(x: float64[n, n], n: int", "known trace", "n == 2", "test_jit_explain.py", "graph f(", "kernel", "@njit"):
+    for part in (
+        "f(x: float64[n, n], n: int",
+        "known trace",
+        "n == 2",
+        "test_jit_explain.py",
+        "graph f(",
+        "kernel",
+        "@njit",
+    ):
         assert part in report
 
 

@@ -15,18 +15,30 @@ X = np.linspace(0.5, 2.0, 6)
 
 EXPRESSIONS = """
 n + m | n - m | n * m | n / m | n // m | n % m | n ** 2 | -n | +n | abs(-n) | ~n | n << 1 | n >> 1 | n & m | n | n ^ m
-n + t | t * n | t / n | t // n | t % n | t ** n | n ** t | -t | abs(t) | divmod(n, m) | divmod(t, n) | round(t) | round(t, 1)
-int(t) | float(n) | complex(n, m) | complex(t) | bool(n) | n == m | n < m | t >= n | max(n, m) | min(n, t) | max(t, 1.0) | min(n, 3)
-math.sqrt(n) | math.exp(t) | math.floor(t) | math.ceil(t) | math.log(t, 2) | math.gcd(n, m) | math.isnan(t) | math.pi * t | math.hypot(t, n)
-math.fsum([t, n]) | sum([n, m, t]) | cmath.exp(1j * t) | n if n > m else m | [n, m][0] | str(n) | f"{t:.2f}" | repr(n) | hash(n) | {n: 1}
-n * 10**30 | 2 ** 70 + n | n.bit_length() | t.is_integer() | isinstance(n, int) | isinstance(t, float) | isinstance(n, float) | type(n) is int
-type(t) is float | isinstance(n, (str, int)) | list(range(n)) | [i for i in range(m)] | 'ab' * m | (1, 2, 3)[m] | n.real | t.imag | n.conjugate()
-np.sqrt(n) | np.sqrt(t) | np.add(n, m) | np.multiply(n, t) | np.maximum(n, 3) | np.array(n) | np.array([n, t]) | np.float32(t) | np.int64(n) | np.square(t)
-x * n | x + t | x * n * t | x / n | n / x | x ** n | x[:n] | x[m] | x.reshape(m, -1) | np.zeros(n) | np.full(n, t) | np.arange(n) | np.arange(m, n)
-np.linspace(t, n, 5) | np.arange(0, n, t) | np.eye(n) | np.roll(x, n) | np.repeat(x, m) | np.tile(x, m) | np.pad(x, m) | x.shape[0] * n | len(x) / t
-x.sum() * n | float(x.sum()) | int(x.sum()) | float(x.sum()) * x.astype('f4') | float(x[0]) + n | int(x[1] * 10) // 3 | math.sqrt(x.sum()) | round(float(x[0]), 1)
-x.sum().item() | x.item(2) | x.size / 2 | x.shape[0] // 4 | x.shape[0] % 4 | (x.shape[0] + 1) // 2 | max(x[0], x[1]) | max(float(x[0]), t) | complex(x[0])
-abs(float(x[0]) - t) | x.mean() * len(x) | np.sum(x) / x.shape[0] | x[: len(x) // 2] | x[len(x) // 2 :] | x[-n % 6] | x * (n > m) | x + (n == m)
+n + t | t * n | t / n | t // n | t % n | t ** n | n ** t | -t | abs(t) | divmod(n, m) | divmod(t, n) | round(t)
+round(t, 1)
+int(t) | float(n) | complex(n, m) | complex(t) | bool(n) | n == m | n < m | t >= n | max(n, m) | min(n, t)
+max(t, 1.0) | min(n, 3)
+math.sqrt(n) | math.exp(t) | math.floor(t) | math.ceil(t) | math.log(t, 2) | math.gcd(n, m) | math.isnan(t)
+math.pi * t | math.hypot(t, n)
+math.fsum([t, n]) | sum([n, m, t]) | cmath.exp(1j * t) | n if n > m else m | [n, m][0] | str(n) | f"{t:.2f}"
+repr(n) | hash(n) | {n: 1}
+n * 10**30 | 2 ** 70 + n | n.bit_length() | t.is_integer() | isinstance(n, int) | isinstance(t, float)
+isinstance(n, float) | type(n) is int
+type(t) is float | isinstance(n, (str, int)) | list(range(n)) | [i for i in range(m)] | 'ab' * m | (1, 2, 3)[m]
+n.real | t.imag | n.conjugate()
+np.sqrt(n) | np.sqrt(t) | np.add(n, m) | np.multiply(n, t) | np.maximum(n, 3) | np.array(n) | np.array([n, t])
+np.float32(t) | np.int64(n) | np.square(t)
+x * n | x + t | x * n * t | x / n | n / x | x ** n | x[:n] | x[m] | x.reshape(m, -1) | np.zeros(n)
+np.full(n, t) | np.arange(n) | np.arange(m, n)
+np.linspace(t, n, 5) | np.arange(0, n, t) | np.eye(n) | np.roll(x, n) | np.repeat(x, m) | np.tile(x, m)
+np.pad(x, m) | x.shape[0] * n | len(x) / t
+x.sum() * n | float(x.sum()) | int(x.sum()) | float(x.sum()) * x.astype('f4') | float(x[0]) + n
+int(x[1] * 10) // 3 | math.sqrt(x.sum()) | round(float(x[0]), 1)
+x.sum().item() | x.item(2) | x.size / 2 | x.shape[0] // 4 | x.shape[0] % 4 | (x.shape[0] + 1) // 2
+max(x[0], x[1]) | max(float(x[0]), t) | complex(x[0])
+abs(float(x[0]) - t) | x.mean() * len(x) | np.sum(x) / x.shape[0] | x[: len(x) // 2] | x[len(x) // 2 :]
+x[-n % 6] | x * (n > m) | x + (n == m)
 """
 CASES = [e.strip() for line in EXPRESSIONS.strip().splitlines() for e in line.split(" | ")]
 
@@ -40,14 +52,20 @@ def test_expression(expression: str) -> None:
 
 
 RAISING = """
-1 / n | 1 // n | 1 % n | t / n | math.sqrt(-1.0 - t * t) | math.log(n) | [1, 2][n + 5] | 10.0 ** (t * 1e5) | n.undefined | n + 'a' | x[1.0 * t]
+1 / n | 1 // n | 1 % n | t / n | math.sqrt(-1.0 - t * t) | math.log(n) | [1, 2][n + 5] | 10.0 ** (t * 1e5)
+n.undefined | n + 'a' | x[1.0 * t]
 int(t * 1e400) | 1 << (n - 1) | len(n) | x[n + 100]
 """
 
 
 @pytest.mark.parametrize("expression", [e.strip() for line in RAISING.strip().splitlines() for e in line.split(" | ")])
 def test_python_s_own_errors(expression: str) -> None:
-    text = "len(n)" not in expression and "undefined" not in expression and "'a'" not in expression and "lshift" not in expression
+    text = (
+        "len(n)" not in expression
+        and "undefined" not in expression
+        and "'a'" not in expression
+        and "lshift" not in expression
+    )
     same_error(eval(f"lambda x, n, t: {expression}", {"math": math}), X, 0, 1.5, text=text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -173,8 +174,7 @@ def gravity(position, velocity, mass, dt, steps):
         force = (mass[None, :, None] * delta) / distance[..., None] ** 3
         velocity += force.sum(axis=1) * dt
         position += velocity * dt
-    kinetic = 0.5 * (mass * (velocity**2).sum(axis=1)).sum()
-    return kinetic
+    return 0.5 * (mass * (velocity**2).sum(axis=1)).sum()
 
 
 def test_n_body() -> None:
@@ -274,7 +274,9 @@ def horner(x, coefficients):
 
 
 def bincount_like(values, edges):
-    return np.array([np.count_nonzero((values >= a) & (values < b)) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return np.array(
+        [np.count_nonzero((values >= a) & (values < b)) for a, b in itertools.pairwise(edges)]
+    )
 
 
 def test_loops_over_arguments() -> None:
