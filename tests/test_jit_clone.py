@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
 import functools
 import gc
 import math
@@ -348,6 +350,47 @@ def test_structures() -> None:
 
     same(f, Point(X, 1.5), {"a": [X, 2]}, 1, 2.5, scale=3.0, z=X)
     same(f, Point(X, 2), {"a": (X * 2,)})
+
+
+class Result:
+    def __init__(self, total, parts):
+        self.total = total
+        self.parts = parts
+
+    def __eq__(self, other):
+        return self.total == other.total and all(map(np.array_equal, self.parts, other.parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    a: Any
+    b: Any = 2.0
+
+
+def test_objects_made_inside_are_made_again() -> None:
+    f = jt.jit(lambda x, n: (Result(x.sum(), [x * n, x]), Pair(x + n), collections.OrderedDict(a=x * 2)))
+    for n in (2, 3):
+        result, pair, ordered = f(X, n)
+        assert result == Result(X.sum(), [X * n, X])
+        assert isinstance(pair, Pair)
+        np.testing.assert_array_equal(pair.a, X + n)
+        assert type(ordered) is collections.OrderedDict
+        np.testing.assert_array_equal(ordered["a"], X * 2)
+    assert f(X, 2)[0] is not f(X, 2)[0]
+
+
+def test_mappings_as_arguments() -> None:
+    same(lambda d: d["b"] * 2 + d["a"], collections.OrderedDict(b=X, a=2.0))
+    f = jt.jit(lambda d: d["w"] + 1)
+    d = collections.defaultdict(list, w=X)
+    f(d)
+    d["w"] = X * 2
+    np.testing.assert_array_equal(f(d), X * 2 + 1)
+
+
+def test_a_returned_generator_is_refused() -> None:
+    with pytest.raises(jt.errors.TraceError, match="generator"):
+        jt.jit(lambda x: (v * 2 for v in x))(X)
 
 
 def test_arguments_by_keyword_position_and_default() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,9 @@ def _describe_other(value: Any, leaves: list[Any]) -> Key:
         return describe_array(leaves[-1])
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return ("namedtuple", kind, *[describe(v, leaves) for v in value])
+    if isinstance(value, dict):
+        items = [describe(v, leaves) for v in value.values()]
+        return ("mapping", kind, tuple(map(_dict_key, value)), *items)
     if kind is slice:
         return ("slice", *[describe(v, leaves) for v in (value.start, value.stop, value.step)])
     if isinstance(value, (enum.Enum, range, np.dtype)):
@@ -106,22 +109,13 @@ def rebuild(key: Key, leaf: Callable[[Key], Any]) -> Any:
         return {name: rebuild(k, leaf) for (_, name), k in zip(key[1], key[2:], strict=True)}
     if kind == "namedtuple":
         return key[1](*[rebuild(k, leaf) for k in key[2:]])
+    if kind == "mapping":
+        made = key[1]()
+        made.update({name: rebuild(k, leaf) for (_, name), k in zip(key[2], key[3:], strict=True)})
+        return made
     if kind == "slice":
         return slice(*[rebuild(k, leaf) for k in key[1:]])
     return leaf(key)
-
-
-def leaf_keys(key: Key) -> Iterator[Key]:
-    """The keys of the leaves, in order."""
-    kind = key[0]
-    if kind in ("tuple", "list", "slice"):
-        for k in key[1:]:
-            yield from leaf_keys(k)
-    elif kind in ("dict", "namedtuple"):
-        for k in key[2:]:
-            yield from leaf_keys(k)
-    elif kind != "literal":
-        yield key
 
 
 def spellings(key: Key, name: str) -> list[str]:
@@ -137,6 +131,8 @@ def spellings(key: Key, name: str) -> list[str]:
         ]
     if kind == "dict":
         return [s for (_, n), k in zip(key[1], key[2:], strict=True) for s in spellings(k, f"{name}[{n!r}]")]
+    if kind == "mapping":
+        return [s for (_, n), k in zip(key[2], key[3:], strict=True) for s in spellings(k, f"{name}[{n!r}]")]
     if kind == "namedtuple":
         return [s for n, k in zip(key[1]._fields, key[2:], strict=True) for s in spellings(k, f"{name}.{n}")]
     return [] if kind == "literal" else [name]
@@ -175,6 +171,8 @@ def key_text(key: Key) -> str:
     if kind in ("tuple", "list", "slice"):
         open_, close = {"tuple": "()", "list": "[]", "slice": ("slice(", ")")}[kind]
         return open_ + ", ".join(map(key_text, key[1:])) + close
+    if kind == "mapping":
+        return f"{key[1].__name__}({key_text(('dict', *key[2:]))})"
     if kind == "dict":
         pairs = zip(key[1], key[2:], strict=True)
         return "{" + ", ".join(f"{name!r}: {key_text(k)}" for (_, name), k in pairs) + "}"

@@ -6,8 +6,9 @@ become what NumPy would return. Must not know the cache or the decorator.
 
 from __future__ import annotations
 
+import copy
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from jitensor.ir.interpret import concrete as concrete_param
 from jitensor.ir.types import TensorType
 from jitensor.ops import TABLE
 from jitensor.tracing import numpy_door
-from jitensor.tracing.arrays import Cell, Tracer, View, fresh
+from jitensor.tracing.arrays import Cell, Tracer, View, any_traced, fresh
 from jitensor.tracing.binder import Binder, HiddenStep, spell
 from jitensor.tracing.clone import ModuleView, Variable, World
 from jitensor.tracing.context import Guard, TraceContext, running
@@ -217,7 +218,24 @@ class Tracing:
             return lambda outs, arguments, sizes, extras: {n: p(outs, arguments, sizes, extras) for n, p in items}
         if isinstance(result, ModuleView):
             result = result._module
+        if isinstance(result, dict):
+            return self.object_output(result, dict(result), _filled_mapping)
+        attributes = getattr(result, "__dict__", None)
+        if type(attributes) is dict and not callable(result) and any_traced(attributes.values()):
+            return self.object_output(result, attributes, _filled_object)
+        if isinstance(result, Iterator):
+            raise TraceError(
+                f"the function returns a {kind.__name__}, which would run after the trace. Return a list or an array.",
+            )
         return _formed(("constant", result), lambda outs, arguments, sizes, extras: result)
+
+    def object_output(self, result: Any, contents: dict[Any, Any], fill: Callable[[Any, Any], Any]) -> Finish:
+        """An object made in the function that holds traced values: made again at each call, without its constructor."""
+        parts = [(name, self.output(value)) for name, value in contents.items()]
+        empty = copy.copy(result)
+        return lambda outs, arguments, sizes, extras: fill(
+            empty, {name: p(outs, arguments, sizes, extras) for name, p in parts}
+        )
 
     def array_output(self, x: Tracer) -> Finish:
         x.context.require(f"returned array {x.describe()}", x.location)
@@ -292,6 +310,18 @@ def _formed(form: Any, finish: Finish) -> Finish:
 
 def _moved(array: Any, back: tuple[int, ...] | None) -> Any:
     return array if back is None else array.transpose(back)
+
+
+def _filled_mapping(empty: Any, contents: dict[Any, Any]) -> Any:
+    made = copy.copy(empty)
+    made.update(contents)
+    return made
+
+
+def _filled_object(empty: Any, contents: dict[Any, Any]) -> Any:
+    made = object.__new__(type(empty))
+    made.__dict__.update(contents)
+    return made
 
 
 def _copies(chain: Sequence[View]) -> bool:
