@@ -13,14 +13,16 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from jitensor.codegen.kernel import SCRATCH, Kernel
+from jitensor.codegen.emit_pool import RUN
+from jitensor.codegen.kernel import CHUNK, SCRATCH, Kernel, may_be_chunked
 from jitensor.codegen.program import Launch, Program
+from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, iteration_cost, launch_plan
 from jitensor.ir.dims import Dim
 from jitensor.ir.types import DType
 from jitensor.records import Record
 
 # Words of the context that every entry uses; others follow in the order of `EntrySpec.words`.
-NDARRAY, API, LAUNCHES, BYTES, FIRST_WORD = 0, 1, 2, 3, 4
+NDARRAY, API, LAUNCHES, BYTES, POOL, FIRST_WORD = 0, 1, 2, 3, 4, 5
 PYARRAY_SCALAR, PYARRAY_NEW = 60, 93  # slots of NumPy's C API
 FAIL = 1
 RELEASE_BYTES = 1 << 16  # calls that touch more than this run without the GIL
@@ -176,6 +178,8 @@ class _Writer:
         self.floats: dict[str, str] = {}  # name -> double value
         self.sizes: dict[str, str] = {}  # z symbol -> i64 value
         self.declared: set[str] = set()
+        self.globals: list[str] = []
+        self.heavy: list[str | None] = []  # of each launch, see is_heavy
         launches = self.program.launches
         if len(launches) != len(self.program.steps):
             raise Unsupported("a library call is part of the program")
@@ -279,7 +283,7 @@ class _Writer:
         fail = ["fail:", f"  ret ptr inttoptr (i64 {FAIL} to ptr)", "}", '!0 = !{!"branch_weights", i32 1000, i32 1}', ""]
         declared = {*self.declared, "declare ptr @PyEval_SaveThread()", "declare void @PyEval_RestoreThread(ptr)",
                     "declare void @Py_DecRef(ptr)", "declare void @Py_IncRef(ptr)"}  # fmt: skip
-        return "\n".join([*sorted(declared), head, "entry:", *self.lines, *fail])
+        return "\n".join([*sorted(declared), *self.globals, head, "entry:", *self.lines, *fail])
 
     def check_call(self) -> None:
         self.require(self.compare("eq", "%nargs", str(self.spec.passed)))
@@ -412,12 +416,33 @@ class _Writer:
             self.require(self.compare("eq", values[position], str(value)))
         if kernel.scratch and kernel.parallel and any(kernel.reduced):
             self.require(self.compare("le", values[len(kernel.reduced) - 1], str(SCRATCH)))
+        if may_be_chunked(step.kernel):
+            elements = self.product(values[: len(kernel.reduced)])
+            self.require(self.compare("gt" if kernel.chunked else "le", elements, str(2 * CHUNK)))
         values = [values[p] for p in kept]
+        self.heavy.append(self.is_heavy(kernel, values))
         array = self.set("ints", f"alloca [{max(len(values), 1)} x i64]")
         for i, value in enumerate(values):
             place = self.set("p", f"getelementptr i64, ptr {array}, i64 {i}")
             self.emit(f"store i64 {value}, ptr {place}")
         return array, values
+
+    def product(self, values: list[str]) -> str:
+        total = "1"
+        for value in values:
+            total = self.set("m", f"mul i64 {total}, {value}")
+        return total
+
+    def is_heavy(self, kernel: Kernel, values: list[str]) -> str | None:
+        """Is a launch worth the driver (an i1)? None for kernels that it cannot serve. The Python path loads the driver."""
+        if not is_divisible(kernel):
+            return None
+        work = self.set("m", f"mul i64 {self.product(values[: len(kernel.reduced)])}, {iteration_cost(kernel)}")
+        heavy = "true" if kernel.chunked else self.compare("ge", work, str(PARALLEL_PICOSECONDS))
+        light = self.set("c", f"xor i1 {heavy}, true")
+        there = self.set("c", f"icmp ne ptr {self.field(self.word(POOL), 8 * RUN, 'ptr')}, null")
+        self.require(self.set("c", f"or i1 {light}, {there}"))
+        return heavy
 
     def write_numbers(self) -> list[str]:
         """Each host number's 16 bytes; gives their places."""
@@ -532,9 +557,11 @@ class _Writer:
         return self.set("fn", f"load ptr, ptr {place}")
 
     def launch(self, arguments: list[tuple[str, list[str]]], numbers: list[str]) -> None:
-        ready = []
-        for step, (ints, values) in zip(self.program.launches, arguments, strict=True):
-            pointers = self.set("bufs", f"alloca [{max(len(step.buffers), 1)} x ptr]")
+        calls = []
+        for k, (step, (ints, values)) in enumerate(zip(self.program.launches, arguments, strict=True)):
+            kernel = self.spec.variants[k][0]
+            # Behind the buffers the driver puts the place of partial results, under two types.
+            pointers = self.set("bufs", f"alloca [{max(len(step.buffers), 1) + 2 * kernel.chunked} x ptr]")
             for i, number in enumerate(step.buffers):
                 place = self.set("p", f"getelementptr ptr, ptr {pointers}, i64 {i}")
                 self.emit(f"store ptr {self.pointer(number)}, ptr {place}")
@@ -544,11 +571,21 @@ class _Writer:
                 value = self.set("v", f"load i128, ptr {numbers[s]}")
                 self.emit(f"store i128 {value}, ptr {place}")
             extent = values[0] if step.kernel.parallel else "1"
-            kernel = self.word(self.kernel_word[id(step)])
-            ready.append(f"call i64 {kernel}(ptr {pointers}, ptr {ints}, ptr {scalars}, i64 0, i64 {extent})")
-        self.count(LAUNCHES, str(len(ready)))
+            address = self.word(self.kernel_word[id(step)])
+            places = f"ptr {pointers}, ptr {ints}, ptr {scalars}"
+            whole = f"call i64 {address}({places}, i64 0, i64 {extent})"
+            if self.heavy[k] is None:
+                calls.append((whole, "", None))
+                continue
+            words = ", ".join(f"i64 {word}" for word in launch_plan(kernel))
+            self.globals.append(f"@plan{k} = private constant [{words.count('i64')} x i64] [{words}]")
+            pool = self.word(POOL)
+            run = self.field(pool, 8 * RUN, "ptr")
+            shared = f"call i64 {run}(ptr {pool}, ptr {address}, ptr @plan{k}, {places}, i64 0)"
+            calls.append((whole if not kernel.chunked else "", shared, self.heavy[k]))
+        self.count(LAUNCHES, str(len(calls)))
         self.count(BYTES, self.bytes_with_scalars())
-        self.run_kernels(ready)
+        self.run_kernels(calls)
 
     def bytes_with_scalars(self) -> str:
         extra = sum(self.program.buffers[n].dtype.size for n in self.program.allocated if n not in self.made)
@@ -560,23 +597,63 @@ class _Writer:
         old = self.set("n", f"load i64, ptr {counter}")
         self.emit(f"store i64 {self.set('n', f'add i64 {old}, {amount}')}, ptr {counter}")
 
-    def run_kernels(self, calls: list[str]) -> None:
+    def run_kernels(self, calls: list[tuple[str, str, str | None]]) -> None:
+        """calls: of the kernel itself, of the driver, and when the driver is to be called."""
         self.serial += 1
         n = self.serial
         touched = self.touched()
         large = self.compare("gt", touched, str(RELEASE_BYTES))
+        for _, _, heavy in calls:
+            if heavy is not None:
+                large = self.set("c", f"or i1 {large}, {heavy}")
+        self.failed = self.set("failed", "alloca i64")
+        self.emit(f"store i64 0, ptr {self.failed}")
         self.emit(f"br i1 {large}, label %free{n}, label %held{n}")
         self.lines.append(f"free{n}:")
         state = self.set("state", "call ptr @PyEval_SaveThread()")
         for call in calls:
-            self.set("s", call)
+            self.run_kernel(*call)
         self.emit(f"call void @PyEval_RestoreThread(ptr {state})")
         self.emit(f"br label %run{n}")
         self.lines.append(f"held{n}:")
-        for call in calls:
-            self.set("s", call)
+        for whole, shared, _ in calls:
+            self.run_kernel(whole, "" if whole else shared, None)
         self.emit(f"br label %run{n}")
         self.lines.append(f"run{n}:")
+        if any(not whole for whole, _, _ in calls):
+            self.require_memory()
+
+    def run_kernel(self, whole: str, shared: str, heavy: str | None) -> None:
+        self.serial += 1
+        n = self.serial
+        if heavy is not None and whole:
+            self.emit(f"br i1 {heavy}, label %share{n}, label %whole{n}")
+            self.lines.append(f"whole{n}:")
+        if whole:
+            self.set("s", whole)
+        if heavy is not None and whole:
+            self.emit(f"br label %after{n}")
+            self.lines.append(f"share{n}:")
+        if shared and (heavy is not None or not whole):
+            status = self.set("s", shared)
+            self.emit(f"store i64 {status}, ptr {self.failed}")
+        if heavy is not None and whole:
+            self.emit(f"br label %after{n}")
+            self.lines.append(f"after{n}:")
+
+    def require_memory(self) -> None:
+        """The driver found memory for partial results; else Python's MemoryError."""
+        self.serial += 1
+        n = self.serial
+        self.declared.add("declare ptr @PyErr_NoMemory()")
+        status = self.set("s", f"load i64, ptr {self.failed}")
+        self.emit(f"br i1 {self.compare('eq', status, '0')}, label %done{n}, label %nomemory{n}")
+        self.lines.append(f"nomemory{n}:")
+        for other in (*self.made.values(), *self.borrowed):
+            self.emit(f"call void @Py_DecRef(ptr {other})")
+        self.set("e", "call ptr @PyErr_NoMemory()")
+        self.emit("ret ptr null")
+        self.lines.append(f"done{n}:")
 
     def touched(self) -> str:
         """Bytes of the largest array of the call."""

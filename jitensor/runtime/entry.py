@@ -17,6 +17,7 @@ import numpy as np
 
 from jitensor import settings
 from jitensor.codegen.emit_entry import DISPATCHER, FIRST_WORD, Offsets
+from jitensor.runtime import threads
 from jitensor.runtime.compiler import Code, uncounted_code
 from jitensor.runtime.counters import native
 
@@ -102,7 +103,7 @@ class Specialisation:
     """One compiled entry with its context. `keep`: what the addresses in the context belong to."""
 
     def __init__(self, code: Code, words: Sequence[int], keep: Sequence[Any]) -> None:
-        fixed = [id(np.ndarray), _array_api(), ctypes.addressof(native), ctypes.addressof(native) + 8]
+        fixed = [id(np.ndarray), _array_api(), ctypes.addressof(native), ctypes.addressof(native) + 8, threads.POOL]
         assert len(fixed) == FIRST_WORD
         self.code = code
         self.keep = keep
