@@ -27,7 +27,7 @@ from jitensor.codegen.nest import (
     Variable,
 )
 from jitensor.codegen.scalar_llvm import LLVM_TYPE, declarations, literal, write_instructions
-from jitensor.scalar.program import FLOATS, WIDTH
+from jitensor.scalar.program import FLOATS, SIGNED, WIDTH
 
 SCALAR_SLOT = 16  # bytes of a host number's slot: complex128 fills it
 _ACCUMULATE = {"sum": "fadd reassoc", "add": "add", "or": "or", "and": "and"}
@@ -186,7 +186,11 @@ class _Writer:
         t = LLVM_TYPE[s.type]
         old, new = self.fresh("old"), self.fresh("new")
         self.emit(f"{old} = load {t}, ptr %{s.variable}")
-        if s.op in ("max", "min"):
+        if s.op in ("max", "min") and s.type not in FLOATS:
+            function = f"llvm.{'s' if s.type in SIGNED else 'u'}{s.op}.{t}"
+            self.declared.add(f"declare {t} @{function}({t}, {t})")
+            self.emit(f"{new} = call {t} @{function}({t} {old}, {t} {self.value(s.value)})")
+        elif s.op in ("max", "min"):
             function = f"llvm.{s.op}num.{s.type}"
             self.declared.add(f"declare {t} @{function}({t}, {t})")
             self.emit(f"{new} = call nnan nsz {t} @{function}({t} {old}, {t} {self.value(s.value)})")

@@ -299,7 +299,9 @@ class _Writer:
 
     def Accumulate(self, s: Accumulate) -> None:
         variable, value = self.names[s.variable], self.value(s.value)
-        if s.op in _ACCUMULATE:
+        if s.op in ("max", "min") and s.type in INTEGERS:
+            text = f"{s.op}({variable}, {value})"
+        elif s.op in _ACCUMULATE:
             text = _ACCUMULATE[s.op].format(variable, value)
         else:
             text = f"{variable} {dict(_INTEGER, **{'or': '|', 'and': '&'})[s.op]} {value}"

@@ -752,7 +752,7 @@ class _Fuser:
 
 def _counts_position(node: Node) -> bool:
     """Does it find a position among several dimensions, so that their loops must stay in order?"""
-    return str(node.primitive.lower.accumulate) == "arg" and len(node.param("axes")) > 1
+    return str(node.primitive.lower.accumulate).startswith("arg") and len(node.param("axes")) > 1
 
 
 def _keeps_sequence(group: Group, order: list[Axis], pairs: dict[Axis, Axis]) -> bool:

@@ -12,6 +12,7 @@ A function with a rare slow path marks elements; the block that holds one is don
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jitensor.codegen import layout
@@ -38,6 +39,7 @@ from jitensor.scalar.program import (
     ScalarProgram,
     ScalarValue,
     convert,
+    equal,
     is_nan,
     not_equal,
     select,
@@ -46,6 +48,8 @@ from jitensor.scalar.program import (
 BLOCK = 512  # elements of a sum added without compensation
 LANES = 256  # accumulators of a column block; also the length of a block that may be redone
 EXPENSIVE = 12  # scalar instructions above which a value is kept rather than computed again
+
+NOWHERE = 2**63 - 1  # behind every place
 
 Parts = tuple[Name, ...]
 Env = dict[int, Parts]
@@ -182,21 +186,28 @@ class _Scheduler:
         if self.kernel.in_place:
             # The inputs are gone once the block is stored, so nothing can be redone: exact code only.
             return For(variable, start, stop, 1, slow)
-        return self._blocks(variable, start, stop, LANES, lambda b: [], fast, flag, slow, lambda b: [])
+        return self._blocks(variable, start, stop, LANES, [], fast, flag, slow)
 
-    def _blocks(self, variable: Name, start: Any, stop: Any, length: int, before: Any, fast: list[Any], flag: Name | None,
-                slow: list[Any], after: Any) -> For:  # fmt: skip
-        """for block: before; fast loop; if an element was marked: before again, exact loop; after."""
+    def _blocks(self, variable: Name, start: Any, stop: Any, length: int, totals: Sequence[_Total], fast: list[Any],
+                flag: Name | None, slow: list[Any]) -> For:  # fmt: skip
+        """for block: fast loop; where an element was marked, or a total asks for it, the same block by the slow loop."""
         block, limit, end = self._name("block"), self._name("limit"), self._name("end")
         body: list[Any] = [IntOp(limit, "add", block, length), IntOp(end, "min", limit, stop)]
-        if flag is None:
-            body += [*before(block), For(variable, block, end, 1, fast, vector=True)]
+        body += [s for t in totals for s in t.start_block()]
+        if not slow:
+            body.append(For(variable, block, end, 1, fast, vector=True))
         else:
             seen, marked = self._name("seen"), self._name("marked")
-            body += [Variable(seen, "i1", False), *before(block)]
-            body += [For(variable, block, end, 1, [*fast, Accumulate("or", seen, flag, "i1")], vector=True)]
-            body += [Get(marked, seen, "i1"), If(marked, [*before(block), For(variable, block, end, 1, slow)])]
-        return For(block, start, stop, length, [*body, *after(block)])
+            body.append(Variable(seen, "i1", False))
+            marks = [Accumulate("or", seen, flag, "i1")] if flag is not None else []
+            body.append(For(variable, block, end, 1, [*fast, *marks], vector=True))
+            body += [s for t in totals for s in t.ask_again(seen)]
+            again = [s for t in totals for s in t.restart_block()]
+            found = [s for t in totals for s in t.end_search()]
+            searching = flag is None  # the second run then only accumulates, and is a vector loop too
+            body.append(Get(marked, seen, "i1"))
+            body.append(If(marked, [*again, For(variable, block, end, 1, slow, vector=searching), *found]))
+        return For(block, start, stop, length, [*body, *[s for t in totals for s in t.end_block()]])
 
     # Straight code ----------------------------------------------------------------------------------------------------
 
@@ -348,30 +359,36 @@ class _Scheduler:
         needed = self._needed(roots, env)
         keep = self._worth_keeping(phase, needed, env)
         totals = {i: _Total(self, i) for i in reductions}
+        small = self._is_small_row()
+        # What a block overwrites cannot be read again.
+        once = small or (self.kernel.in_place and bool(writes))
+        fast: list[Any] = []
         for total in totals.values():
             body += total.declare()
-        inner = len(self.kernel.reduced) - 1
-        fast: list[Any] = []
+            total.quick = total.kind == "arg" and not once and self.kernel.ops[total.i].dtype.kind != "c"
+            total.quick = total.quick and total.operand.kind != "c"
         flag = self._row_body(needed, writes, keep, totals, dict(env), fast, exact=False)
+        if flag is not None and any(t.quick for t in totals.values()):
+            for total in totals.values():
+                total.quick = False  # marked elements hold no value to search for
+            fast = []
+            flag = self._row_body(needed, writes, keep, totals, dict(env), fast, exact=False)
         slow: list[Any] = []
-        if flag is not None:
+        if flag is not None or any(t.quick for t in totals.values()):
+            for total in totals.values():
+                total.redone = True
             self._row_body(needed, writes, keep, totals, dict(env), slow, exact=True)
-        if flag is not None and self.kernel.in_place:
-            fast, flag = slow, None
-        small = self._is_small_row()
-        length = BLOCK if flag is None else LANES
-
-        def before(block: Name) -> list[Any]:
-            return [s for t in totals.values() for s in t.start_block()]
-
-        def after(block: Name) -> list[Any]:
-            return [s for t in totals.values() for s in t.end_block()]
-
-        if small or (not reductions and flag is None):
-            fast = fast if flag is None else slow
-            loop: Any = For(self.loop_names[inner], 0, self._extent(inner), 1, fast, vector=True)
+        if once and slow:
+            fast, flag, slow = slow, None, []
+            for total in totals.values():
+                total.redone = total.quick = False
+        inner = len(self.kernel.reduced) - 1
+        name, extent = self.loop_names[inner], self._extent(inner)
+        if small or (not reductions and not slow):
+            loop: Any = For(name, 0, extent, 1, fast, vector=True)
         else:
-            loop = self._blocks(self.loop_names[inner], 0, self._extent(inner), length, before, fast, flag, slow, after)
+            length = BLOCK if flag is None else LANES
+            loop = self._blocks(name, 0, extent, length, list(totals.values()), fast, flag, slow)
         for k in range(inner - 1, self.kept - 1, -1):
             loop = For(self.loop_names[k], 0, self._extent(k), 1, [loop])
         body.append(loop)
@@ -431,6 +448,8 @@ class _Scheduler:
                     parts.append(self._kept(array, kind, variable, f"t{i}", body))
                 env[i] = tuple(parts)
         flag = self._straight([i for i in needed if i not in env], writes, env, body, exact=exact)
+        for total in totals.values():
+            total.in_slow = exact
         for i, arrays in keep.items():
             for array, name, kind in zip(arrays, env[i], layout.value_types(self.kernel.ops[i].dtype), strict=True):
                 self._keep(array, name, kind, variable, body)
@@ -510,14 +529,31 @@ class _Total:
         self.small = scheduler._is_small_row()
         if self.small:
             self.block, self.block_where = self.total, self.where
+        self.quick = False  # an extreme's place: the vector loop finds only the block's extreme
+        self.redone = False  # a block may be run twice
+        self.in_slow = False
+        self.best = scheduler._name("best")
+        self.saved = [scheduler._name("saved") for _ in range(n)]
+        self.saved_nan = scheduler._name("saved")
 
     def _accumulation(self) -> str:
         accumulate = str(self.rule.accumulate)
         if accumulate == "sum":
             return "sum" if self.kinds[0] in ("f32", "f64") and not self.s._is_small_row() else "add"
         if accumulate in ("max", "min"):
-            return accumulate if self.kinds in (("f32",), ("f64",)) else "plain"
-        return accumulate
+            if self.operand.kind == "c" or self.operand.short == "f16":
+                return "plain"
+            return {"max": "or", "min": "and"}[accumulate] if self.operand.kind == "b" else accumulate
+        return "arg" if accumulate.startswith("arg") else accumulate
+
+    @property
+    def _is_direct(self) -> bool:
+        """Added to the total at once, without a block of its own."""
+        return self.small or self.kind in ("max", "min", "or", "and", "add")
+
+    @property
+    def _is_float(self) -> bool:
+        return self.kinds[0] in ("f32", "f64")
 
     def _identity(self) -> list[Any]:
         start = self.rule.identity(self.operand)
@@ -531,7 +567,7 @@ class _Total:
             found.append(Variable(name, kind, start))
         if self.kind == "sum":
             found += [Variable(name, kind, 0.0) for name, kind in zip(self.lost, self.kinds, strict=True)]
-        if self.kind in ("max", "min"):
+        if self.kind in ("max", "min") and self._is_float:
             found.append(Variable(self.nan, "i1", False))
         if self.kind == "arg":
             found.append(Variable(self.where, "i64", 0))
@@ -540,15 +576,100 @@ class _Total:
     def start_block(self) -> list[Any]:
         if self.kind == "sum":
             return [Variable(name, kind, 0.0) for name, kind in zip(self.block, self.kinds, strict=True)]
-        if self.small or self.kind in ("max", "min", "or", "and", "add"):
-            return []
-        # A block that may be done again starts from what the blocks before it gave.
+        if self._is_direct:
+            if not self.redone:
+                return []
+            pairs = zip(self.saved, self.total, self.kinds, strict=True)
+            kept = [s for saved, total, kind in pairs for s in self._copy(saved, total, kind)]
+            return kept + (self._copy(self.saved_nan, self.nan, "i1") if self._has_nan_flag else [])
+        if self.quick:
+            found: list[Any] = [Variable(self.best, self.kinds[0], self._identity()[0])]
+            return [*found, Variable(self.nan, "i1", False)] if self._is_float else found
+        return self._block_from_total()
+
+    @property
+    def _has_nan_flag(self) -> bool:
+        return self.kind in ("max", "min") and self._is_float
+
+    def _block_from_total(self) -> list[Any]:
+        """A block that may be done again starts from what the blocks before it gave."""
         found: list[Any] = []
         for block, total, kind in zip(self.block, self.total, self.kinds, strict=True):
             found += self._copy(block, total, kind)
         if self.kind == "arg":
             found += self._copy(self.block_where, self.where, "i64")
         return found
+
+    def restart_block(self) -> list[Any]:
+        """Before the second run of a block: as it was before the first."""
+        if self.kind == "sum":
+            return [Variable(name, kind, 0.0) for name, kind in zip(self.block, self.kinds, strict=True)]
+        if self.quick:
+            return [Variable(self.block_where, "i64", NOWHERE)]
+        if not self._is_direct:
+            return self._block_from_total()
+        pairs = zip(self.total, self.saved, self.kinds, strict=True)
+        found = [s for total, saved, kind in pairs for s in self._copy(total, saved, kind)]
+        return found + (self._copy(self.nan, self.saved_nan, "i1") if self._has_nan_flag else [])
+
+    def ask_again(self, seen: Name) -> list[Any]:
+        """After the vector loop: does the block's extreme beat the one so far? Then the block is searched for its place."""
+        if not self.quick:
+            return []
+        program, get, found, params = self._reader()
+        (name,) = self.s._let(program, params, (self._beaten(get),), found)
+        return [*found, Accumulate("or", seen, name, "i1")]
+
+    def _reader(self) -> tuple[ScalarProgram, Any, list[Any], dict[int, Name]]:
+        """A new scalar program whose inputs are variables: `get(variable, type)` reads one."""
+        found: list[Any] = []
+        program = ScalarProgram(outline=self.s.outline)
+        params: dict[int, Name] = {}
+
+        def get(variable: Name, kind: str) -> ScalarValue:
+            name = self.s._name("old")
+            found.append(Get(name, variable, kind))
+            value = program.param(kind)
+            params[value.id] = name
+            return value
+
+        return program, get, found, params
+
+    def _beaten(self, get: Any) -> ScalarValue:
+        """Does the block's extreme, or its nan, come before the total?"""
+        best, total = get(self.best, self.kinds[0]), get(self.total[0], self.kinds[0])
+        wanted: ScalarValue = self.rule.combine(best, total)
+        return wanted | (get(self.nan, "i1") & ~is_nan(total)) if self._is_float else wanted
+
+    def _search(self, value: Name) -> list[Any]:
+        """The first place of the block's extreme (or nan), as the smallest of the places that hold it."""
+        program, get, found, params = self._reader()
+        x = program.param(self.kinds[0])
+        params[x.id] = value
+        best = get(self.best, self.kinds[0])
+        if self.operand.kind == "b":
+            here = ~(x ^ best)
+        else:
+            here = equal(x, best)
+            if self._is_float:
+                here = select_truth(get(self.nan, "i1"), is_nan(x), here)
+        place = select(here, self._linear_index(program, params), NOWHERE)
+        (name,) = self.s._let(program, params, (place,), found)
+        return [*found, Accumulate("min", self.block_where, name, "i64")]
+
+    def end_search(self) -> list[Any]:
+        """After the search: the total and its place, if this total asked for it."""
+        if not self.quick:
+            return []
+        program, get, found, params = self._reader()
+        wanted = self._beaten(get)
+        best, total = get(self.best, self.kinds[0]), get(self.total[0], self.kinds[0])
+        if self._is_float:
+            best = select(get(self.nan, "i1"), float("nan"), best)
+        new = select_truth(wanted, best, total) if self.operand.kind == "b" else select(wanted, best, total)
+        place = select(wanted, get(self.block_where, "i64"), get(self.where, "i64"))
+        names = self.s._let(program, params, (new, place), found)
+        return [*found, Set(self.total[0], names[0], self.kinds[0]), Set(self.where, names[1], "i64")]
 
     def _copy(self, target: Name, source: Name, kind: str) -> list[Any]:
         name = self.s._name("copy")
@@ -561,18 +682,27 @@ class _Total:
                 for block, part, kind in zip(self.block, value, self.kinds, strict=True)
             ]
         if self.kind in ("max", "min"):
-            found: list[Any] = []
-            program = ScalarProgram(outline=self.s.outline)
-            x = program.param(self.kinds[0])
-            (flag,) = self.s._let(program, {x.id: value[0]}, (is_nan(x),), found)
-            return [
-                *found,
-                Accumulate("or", self.nan, flag, "i1"),
-                Accumulate(self.kind, self.total[0], value[0], self.kinds[0]),
-            ]
+            return self._add_extreme(self.kind, self.total[0], value[0])
+        if self.quick and self.in_slow:
+            return self._search(value[0])
+        if self.quick:
+            op = str(self.rule.accumulate).removeprefix("arg")
+            if self.operand.kind == "b":
+                return [Accumulate({"max": "or", "min": "and"}[op], self.best, value[0], "i1")]
+            return self._add_extreme(op, self.best, value[0])
         if self.kind in ("add", "or", "and"):
             return [Accumulate(self.kind, t, v, k) for t, v, k in zip(self.total, value, self.kinds, strict=True)]
         return self._combine(value)
+
+    def _add_extreme(self, op: str, variable: Name, value: Name) -> list[Any]:
+        """variable = the larger (smaller) of both; a float's nan is only noted, so that the loop becomes vectors."""
+        found: list[Any] = []
+        if self._is_float:
+            program = ScalarProgram(outline=self.s.outline)
+            x = program.param(self.kinds[0])
+            (flag,) = self.s._let(program, {x.id: value}, (is_nan(x),), found)
+            found.append(Accumulate("or", self.nan, flag, "i1"))
+        return [*found, Accumulate(op, variable, value, self.kinds[0])]
 
     def _combine(self, value: Parts) -> list[Any]:
         """Any other reduction, one element after the other."""
@@ -625,7 +755,7 @@ class _Total:
         return index
 
     def end_block(self) -> list[Any]:
-        if self.small or self.kind in ("max", "min", "or", "and", "add"):
+        if self._is_direct or self.quick:
             return []
         if self.kind != "sum":
             found: list[Any] = []
@@ -670,7 +800,7 @@ class _Total:
                 error = program.param(kind)
                 params[error.id] = name
                 parts[k] = with_correction(parts[k], error)
-        elif self.kind in ("max", "min"):
+        elif self._has_nan_flag:
             name = self.s._name("old")
             body.append(Get(name, self.nan, "i1"))
             flag = program.param("i1")
@@ -691,6 +821,11 @@ def with_correction(total: ScalarValue, lost: ScalarValue) -> ScalarValue:
     """total + lost; total alone where an infinity made the correction meaningless."""
     corrected = total + lost
     return select(is_nan(lost - lost), total, corrected)
+
+
+def select_truth(condition: ScalarValue, a: ScalarValue, b: ScalarValue) -> ScalarValue:
+    """`a` where `condition`, else `b`, of truth values."""
+    return (condition & a) | (~condition & b)
 
 
 def _stored(kind: str) -> str:

@@ -132,13 +132,13 @@ def _arg(name: str, lower: Reduction, numpy: Any, doc: str) -> Primitive:
 
 argmax = _arg(
     "argmax",
-    Reduction(_lowest, _beats(scalar.greater), "arg", "attempt to get argmax of an empty sequence"),
+    Reduction(_lowest, _beats(scalar.greater), "argmax", "attempt to get argmax of an empty sequence"),
     np.argmax,
     "Position of the first largest element; of the first nan if there is one. Mirrors numpy.argmax.",
 )
 argmin = _arg(
     "argmin",
-    Reduction(_highest, _beats(scalar.less), "arg", "attempt to get argmin of an empty sequence"),
+    Reduction(_highest, _beats(scalar.less), "argmin", "attempt to get argmin of an empty sequence"),
     np.argmin,
     "Position of the first smallest element; of the first nan if there is one. Mirrors numpy.argmin.",
 )
