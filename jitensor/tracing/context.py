@@ -237,9 +237,13 @@ class TraceContext:
         self.feeds.append(Feed("foreign" if foreign else kind, where, value.dtype))
         return value
 
+    def is_running(self) -> bool:
+        """Is this the trace that this thread is running?"""
+        return self.active and _current.context is self
+
     def require(self, what: str, made: Location | None) -> None:
         """Raises TraceError unless this trace is the one that is running in this thread."""
-        if self.active and current() is self:
+        if self.is_running():
             return
         where = f", made at {made}" if made else ""
         state = "belongs to another trace" if self.active else "outlived its trace"

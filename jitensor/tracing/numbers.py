@@ -217,7 +217,8 @@ def _source(context: TraceContext, value: Any) -> str:
 def _context_of(values: Iterable[Any]) -> TraceContext:
     for value in values:
         if isinstance(value, Number):
-            value.context.require(f"Python number {value.source()}", value.location)
+            if not value.context.is_running():
+                value.context.require(f"Python number {value.source()}", value.location)
             return value.context
     raise TypeError("no traced number among the operands")
 

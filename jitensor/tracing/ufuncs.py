@@ -101,7 +101,8 @@ def call(
 def prepare(context: TraceContext, x: Any) -> Any:
     """An operand: a tracer, or a Python number (which stays weak)."""
     if isinstance(x, Tracer):
-        x.context.require(f"traced array {x.describe()}", x.location)
+        if not x.context.is_running():
+            x.context.require(f"traced array {x.describe()}", x.location)
         return x
     if isinstance(x, Number) or type(x) in (int, float, complex):
         return x
