@@ -9,10 +9,11 @@ are arguments of the file's `run`, under the names that the kernel's text gives 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from jitensor.codegen.emit_numba import DECORATOR, PRELUDE, SCALAR_SLOT, emit_numba
-from jitensor.codegen.kernel import SCRATCH, STRIDED, Kernel
+from jitensor.codegen.kernel import SCRATCH, STRIDED, Kernel, print_kernel
 from jitensor.codegen.schedule import schedule
 
 _HEAD = '''"""The kernel `{symbol}`, written by jitensor. Needs NumPy and Numba alone; `run` takes NumPy arrays."""
@@ -65,6 +66,9 @@ def take_away(kernel: Kernel, symbol: str, ints: Sequence[int] = ()) -> str:
 
     ints: one launch's integer arguments, which become `run`'s defaults.
     """
+    if kernel.chunked:  # its launches need a driver; the same kernel in one piece does not
+        kernel = dataclasses.replace(kernel, chunked=False)
+        kernel = dataclasses.replace(kernel, text=print_kernel(kernel))
     source = emit_numba(kernel, symbol)
     options = DECORATOR.removeprefix("@njit(").removesuffix(")")
     prelude = PRELUDE.replace("from numba import njit", "from numba import cfunc, njit")
@@ -78,7 +82,11 @@ def take_away(kernel: Kernel, symbol: str, ints: Sequence[int] = ()) -> str:
 def _run(kernel: Kernel, symbol: str, ints: Sequence[int], *, rows: bool) -> str:
     """The source of `run`. rows: the kernel keeps a row on the stack, so the row's length has a limit."""
     names = schedule(kernel, outline=True).ints
-    defaults = [f"{name}={value}" for name, value in zip(names, ints, strict=True)] if ints else names
+    fixed = f"n{len(kernel.reduced) - 1}" if kernel.inner else ""
+    free = [name for name in names if name != fixed]
+    values = dict(zip(names, ints, strict=True)) if ints else {}
+    defaults = [f"{name}={values[name]}" if ints else name for name in free]
+    passed = [str(kernel.inner) if name == fixed else name for name in names]
     buffers = [f"b{i}" for i in range(len(kernel.buffers))]
     scalars = [f"s{i}" for i in range(len(kernel.scalars))]
     written = [name for name, (_, w) in zip(buffers, kernel.buffers, strict=True) if w]
@@ -90,11 +98,11 @@ def _run(kernel: Kernel, symbol: str, ints: Sequence[int], *, rows: bool) -> str
         *[f"    {line}" for line in _checks(kernel)],
     ]
     if rows:
-        row = f"n{len(kernel.reduced) - 1}"
+        row = _extent(kernel, len(kernel.reduced) - 1)
         lines.append(f"    if {row} > {SCRATCH}:")
         lines.append(f'        raise ValueError(f"rows of {{{row}}} elements; at most {SCRATCH}")')
     extent = "n0" if kernel.parallel else "1"
-    lists = ", ".join(f"[{', '.join(part)}]" for part in (buffers, names, numbers))
+    lists = ", ".join(f"[{', '.join(part)}]" for part in (buffers, passed, numbers))
     return "\n".join([*lines, f"    launch({symbol}, {lists}, {extent})", ""])
 
 
@@ -113,4 +121,9 @@ def _access(kernel: Kernel, k: int) -> str:
     access = kernel.accesses[k]
     offset = f"o{k}" if access.offset else "0"
     strides = [(d, f"s{k}_{d}" if s == STRIDED else s) for d, s in enumerate(access.strides) if s != 0]
-    return f"({', '.join([offset, *[f'(n{d}, {s})' for d, s in strides]])}{'' if strides else ','})"
+    return f"({', '.join([offset, *[f'({_extent(kernel, d)}, {s})' for d, s in strides]])}{'' if strides else ','})"
+
+
+def _extent(kernel: Kernel, loop: int) -> str:
+    """The extent of a loop: an argument, or a number where it is part of the code."""
+    return str(kernel.inner) if kernel.inner and loop == len(kernel.reduced) - 1 else f"n{loop}"
