@@ -147,12 +147,14 @@ class _Fuser:
         while value.id not in self.views:
             chain.append(value)
             node = self.producer.get(value.id)
-            if node is None or node.primitive.family not in ("movement", "reshape"):
+            if node is None or node.primitive.family not in ("movement", "reshape") or self._is_stored_as_seen(value):
                 break
             value = node.inputs[0]
         for value in reversed(chain):
             node = self.producer.get(value.id)
-            if node is not None and node.primitive.family in ("movement", "reshape"):
+            if self._is_stored_as_seen(value):
+                view, needs = self._materialise(self.expressions[value.id], value)
+            elif node is not None and node.primitive.family in ("movement", "reshape"):
                 base, needs = self.views[node.inputs[0].id], self.view_needs[node.inputs[0].id]
                 if node.primitive.family == "movement":
                     view = moved(base, node.primitive.lower, value.shape, dict(node.params))
@@ -162,6 +164,20 @@ class _Fuser:
                 view, needs = self._materialise(self.expressions[value.id], value)
             self.views[value.id], self.view_needs[value.id] = view, needs
         return view if chain else self.views[value.id]
+
+    def _is_stored_as_seen(self, value: Value) -> bool:
+        """A permutation that alone reads what is computed: the permuted array is the one to store, row by row."""
+        node = self.producer.get(value.id)
+        expression = self.expressions.get(value.id)
+        return (
+            node is not None
+            and node.primitive.family == "movement"
+            and expression is not None
+            and expression.group is not None
+            and all(a is not None or n == 1 for a, n in zip(expression.axes, value.shape, strict=True))
+            and node.inputs[0].id not in self.views
+            and len(self.uses.get(node.inputs[0].id, ())) == 1
+        )
 
     def _reshaped(self, node: Node, base: View, needs: int) -> tuple[View, int]:
         shape = node.output.shape
@@ -288,12 +304,13 @@ class _Fuser:
                 if not _unify(dims, other.axes, node.output.shape):
                     return False  # the same loops crossed otherwise (x + x.T): only through memory, in a later group
                 continue
-            self._merge(group, theirs, dims, other.axes)
+            self._merge(group, theirs, dims, other.axes, node.output.shape)
         # What was not merged goes through memory, so it must not need this group's result.
         return self._is_before(node.inputs, group.find())
 
-    def _merge(self, a: Group, b: Group, dims: list[Axis | None], axes: Axes) -> bool:
-        """F1, F4: unites two groups at a node whose dimensions are `dims` in a and `axes` in b. No change on failure."""
+    def _merge(self, a: Group, b: Group, dims: list[Axis | None], axes: Axes, shape: Shape) -> bool:
+        """F1, F4: unites two groups at a node of `shape` whose dimensions are `dims` in a and `axes` in b. No change on
+        failure."""
         if a.closed or b.closed:
             return False
         if self._reaches(self.needs[b], a) or self._reaches(self.needs[a], b):
@@ -305,11 +322,11 @@ class _Fuser:
             if axis is None:
                 continue
             axis = axis.find()
+            if axis.extent != shape[d]:
+                return False  # broadcast in a way that shows only when called
             mine = placed[d]
             if mine is None:
                 placed[d] = axis
-            elif mine.find().extent != axis.extent:
-                return False  # one of them is broadcast, which shows only when called
             elif pairs.setdefault(axis, mine.find()) is not mine.find():
                 return False
         if len(set(pairs.values())) != len(pairs):
