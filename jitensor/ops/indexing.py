@@ -145,10 +145,16 @@ def _scatter_nd(x: Any, indices: Any, value: Any) -> Any:
     return result
 
 
+def _gather_nd(x: Any, indices: Any) -> Any:
+    if indices.shape[-1] == 0:  # an empty position is all of x
+        return np.broadcast_to(x, (*indices.shape[:-1], *x.shape))
+    return x[tuple(np.moveaxis(indices, -1, 0))]
+
+
 gather_nd = _library(
     "gather_nd",
     _gather_nd_type,
-    lambda x, indices: x[tuple(np.moveaxis(indices, -1, 0))],
+    lambda x, indices: _gather_nd(x, indices),
     "Slices of x at the positions in the last dimension of `indices`. Mirrors tf.gather_nd.",
 )
 scatter_nd_update = _library(
