@@ -83,22 +83,18 @@ if __name__ == "__main__":
         print("   ", ", ".join(repr(float(c)) for c in coefficients))
     coefficients, worst = fit(lambda f: 1 / (1 + f), 3, f0, f1, lambda f: mp.mpf(1))
     print("1/(1+f) cubic", float(worst), [float(c) for c in coefficients])
-    for degree in (6, 7, 8):
+    for degree in (2, 6):
 
         def g(z):
-            s = mp.sqrt(max(abs(z), mp.mpf("1e-8")))
-            return (2 * mp.atanh(s) - 2 * s - 2 * s**3 / 3) / s**5
+            s = mp.sqrt(max(abs(z), mp.mpf("1e-6")))
+            return (2 * mp.atanh(s) - 2 * s - 2 * s**3 / 3) / s**5 / mp.log(2)
 
-        coefficients, worst = fit(g, degree, 0, q * q, lambda z: w(mp.sqrt(abs(z))) ** 4 / 2)
-        print(f"pow: log beyond s^3 in z, degree {degree}: relative error 2^{float(mp.log(worst, 2)):.1f}")
+        coefficients, worst = fit(g, degree, 0, q * q, lambda z: w(mp.sqrt(abs(z))) ** 4 * mp.log(2) / 2)
+        print(f"pow: log2 beyond s^3 in z, degree {degree}: relative error 2^{float(mp.log(worst, 2)):.1f}")
         print("   ", ", ".join(repr(float(c)) for c in coefficients))
-    for degree in (3, 4):
-        g = lambda z: (2 * mp.atanh(mp.sqrt(at(z))) - 2 * mp.sqrt(at(z))) / mp.sqrt(at(z)) ** 3  # noqa: E731
-        coefficients, worst = fit(g, degree, 0, q * q, lambda z: w(mp.sqrt(z)) ** 3)
-        print(f"pow f32: log in z, degree {degree}: error 2^{float(mp.log(worst, 2)):.1f}")
-        print("   ", ", ".join(repr(float(c)) for c in coefficients))
-    for degree in (4, 5):
-        g = lambda r: (mp.expm1(at(r)) - at(r)) / at(r) ** 2  # noqa: E731
-        coefficients, worst = fit(g, degree, -L, L, lambda r: w(r) ** 2)
-        print(f"pow f32: exp, degree {degree}: error 2^{float(mp.log(worst, 2)):.1f}")
+    for degree in (5, 10):
+        coefficients, worst = fit(
+            lambda r: mp.expm1(at(r) * mp.log(2)) / at(r), degree, -0.5001, 0.5001, lambda r: w(r) * mp.power(2, -r)
+        )
+        print(f"pow: (2^r-1)/r, degree {degree}: error 2^{float(mp.log(worst, 2)):.1f}")
         print("   ", ", ".join(repr(float(c)) for c in coefficients))

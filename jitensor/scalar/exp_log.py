@@ -21,6 +21,7 @@ MANTISSA = {"f32": 23, "f64": 52}
 BIAS = {"f32": 127, "f64": 1023}
 EPSILON = {"f32": 2.0**-23, "f64": 2.0**-52}
 SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
+LARGEST = {"f32": (2.0 - 2.0**-23) * 2.0**127, "f64": (2.0 - 2.0**-52) * 2.0**1023}
 
 LOG2_E = 1.4426950408889634074
 # ln 2 in two parts, the first with so few bits that k * first is exact for every exponent k.

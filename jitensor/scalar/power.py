@@ -1,40 +1,42 @@
 """Powers: `power` as C's pow and numpy.power, and the exact small cases square and reciprocal.
 
-Owns the logarithm and exponential in two parts ("double-double": a value and its rounding error) that pow needs. f32 is
-computed in f64. Integers are in `integer.py`.
+Owns the logarithm and exponential to base 2 in two parts ("double-double": a value and its rounding error) that pow
+needs. Integers are in `integer.py`.
 """
 
 from __future__ import annotations
 
 import math
 
-from .exp_log import _EXP as EXP_COEFFICIENTS
-from .exp_log import (
-    BITS,
-    LN2,
-    LOG2_E,
-    MANTISSA,
-    OFF_CENTRE,
-    clamp,
-    log_reduction,
-    nearest_integer,
-    polynomial,
-    scales,
-)
-from .program import ScalarValue, bitcast, convert, equal, fabs, fma, is_nan, not_equal, scalar_function, select, trunc
+from .exp_log import BITS, LARGEST, clamp, log_reduction, nearest_integer, polynomial, scales, split_constant
+from .program import ScalarValue, bitcast, convert, equal, fabs, fma, scalar_function, select, trunc
 
 Pair = tuple[ScalarValue, ScalarValue]
 
-_TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
-_LOG_BEYOND_CUBE = (  # (2 atanh(s) - 2 s - 2/3 s^3) / s^5 in z = s^2: relative error 2^-73 of log
-    0.39999999999999974, 0.28571428571445334, 0.2222222221748141, 0.18181818877104752, 0.15384556405699693,
-    0.13336335382963224, 0.11674452888076013, 0.1199206405033265,
-)  # fmt: skip
-_LOG_F32 = (0.6666666668266505, 0.3999999373114129, 0.2857228203284264, 0.22169735788590805, 0.19668970836463182)
-_EXP_F32 = (
-    0.5000000078098893, 0.16666666854193987, 0.04166626962584345, 0.008333265839568227, 0.0013946085154940252,
-    0.00019917591886479881,
-)  # fmt: skip
+_SIGN = {"f32": 1 << 31, "f64": 1 << 63}
+_ONE = {"f32": 0x3F80_0000, "f64": 0x3FF0_0000_0000_0000}
+_INFINITY = {"f32": 0x7F80_0000, "f64": 0x7FF0_0000_0000_0000}
+_TWO_LOG2_E = "2.88539008177792681471984936200378427"
+_TWO_THIRDS_LOG2_E = "0.961796693925975604906616454001261"
+_LOG2_BEYOND_CUBE = {  # (2 atanh(s) - 2 s - 2/3 s^3) / (s^5 ln 2) in z = s^2, |s| <= 0.1717: 2^-36.8, 2^-66.3 of log2
+    "f32": (0.5770802212993551, 0.41184705078830863, 0.3378847175163519),
+    "f64": (
+        0.5770780163556184, 0.4121985830917251, 0.32059890231416033, 0.2623076974033468, 0.2219841761480403,
+        0.19125086144172262, 0.19042656893968518,
+    ),
+}  # fmt: skip
+_EXP2 = {  # (2^r - 1) / r on |r| <= 1/2: error 2^-28.9 and 2^-58 of 2^r
+    "f32": (
+        0.6931472028418137, 0.24022647926131604, 0.055503324695319836, 0.009618436026873648, 0.0013398881218305953,
+        0.00015353718259786305,
+    ),
+    "f64": (
+        0.6931471805599453, 0.2402265069591013, 0.05550410866482008, 0.009618129107594076, 0.0013333558146775394,
+        0.00015403530457173335, 1.5252733492565176e-05, 1.3215435248983056e-06, 1.0178199721362562e-07,
+        7.073789424206834e-09, 4.4347614454406243e-10,
+    ),
+}  # fmt: skip
+_EXPONENT_RANGE = {"f32": (-160.0, 136.0), "f64": (-1090.0, 1032.0)}  # beyond it the power is 0 or inf
 
 
 def two_product(a: ScalarValue, b: ScalarValue | float) -> Pair:
@@ -43,99 +45,76 @@ def two_product(a: ScalarValue, b: ScalarValue | float) -> Pair:
     return product, fma(a, b, -product)
 
 
-def fast_two_sum(a: ScalarValue, b: ScalarValue) -> Pair:
-    """a + b and its rounding error, exactly, where |a| >= |b| or a is 0."""
-    total = a + b
-    return total, (a - total) + b
+def log2_pair(x: ScalarValue) -> Pair:
+    """log2(x) as a sum of two, to a relative 2^-29.5 (f32), 2^-64 (f64); x is no negative number.
 
-
-def log_pair(x: ScalarValue) -> Pair:
-    """log(x) for positive finite f64 x, as a sum of two, to a relative 2^-64."""
+    -inf, inf and nan come in the first part, with anything in the second.
+    """
+    t = x.type
+    top, top_low = split_constant(t, _TWO_LOG2_E)
+    third, third_low = split_constant(t, _TWO_THIRDS_LOG2_E)
     k, f = log_reduction(x)
-    denominator = f + 2.0
-    below = f - (denominator - 2.0)
-    inverse = 1.0 / denominator
-    s = f * inverse
-    s_low = fma(-s, below, fma(-s, denominator, f)) * inverse
-    z, z_low = two_product(s, s)
-    z_low = fma(s + s, s_low, z_low)
-    cube, cube_low = two_product(z, s)
-    cube_low = cube_low + fma(z_low, s, z * s_low)
-    u, u_low = fast_two_sum(f.program.constant(_TWO_THIRDS[0], "f64"), z * polynomial(z, _LOG_BEYOND_CUBE))
-    u_low = u_low + _TWO_THIRDS[1]
-    term, term_low = two_product(cube, u)
-    term_low = term_low + fma(cube, u_low, cube_low * u)
-    head, low = fast_two_sum(s + s, term)
-    low = low + (term_low + (s_low + s_low))
-    high, rest = fast_two_sum(k * LN2["f64"][0], head)
-    return high, rest + fma(k, LN2["f64"][1], low)
+    # s = f/(2 + f) and what it lacks; 1/(2 + f) is (1 - s)/2.
+    bottom = f + 2.0
+    s = f / bottom
+    s_low = fma(-s, f - (bottom - 2.0), fma(-s, bottom, f)) * fma(s, -0.5, 0.5)
+    z = s * s
+    cubic = z * third
+    tail = fma(z, polynomial(z, _LOG2_BEYOND_CUBE[t]), third_low)
+    if t == "f64":
+        low = fma(fma(s, s, -z), third, fma(z, tail, fma(z, third, -cubic)))
+    else:  # the errors of z and cubic are 2^-30 of the result
+        low = z * tail
+    factor = cubic + top
+    low = low + ((top - factor) + cubic + top_low)
+    term = s * factor
+    term_low = fma(s_low, fma(z, 3 * third, top), fma(s, low, fma(s, factor, -term)))
+    high = k + term
+    low = ((k - high) + term) + term_low
+    beyond = x - LARGEST[t]
+    high = select(high > beyond, high, beyond)
+    return select(equal(x, 0.0), -math.inf, high), low
 
 
-def exp_pair(high: ScalarValue, low: ScalarValue) -> ScalarValue:
-    """e^(high + low) in f64, where low is the rounding error of high; at most 1 ULP."""
-    low = select(fabs(high) < 800.0, low, 0.0)
-    high = clamp(high, -760.0, 720.0)
-    k, bits = nearest_integer(high - OFF_CENTRE, LOG2_E)
-    a = fma(-k, LN2["f64"][0], high)
-    b = fma(-k, LN2["f64"][1], low)
-    r, correction = fast_two_sum(a, b)
-    s = fma(r * r, polynomial(r, EXP_COEFFICIENTS["f64"]), fma(correction, r, correction)) + r
-    first, second = scales(bits, "f64")
-    return fma(s, first, first) * second
+def exp2_pair(high: ScalarValue, low: ScalarValue) -> ScalarValue:
+    """2^(high + low), where low is the rounding error of high, or anything (nan too) where that is out of range."""
+    t = high.type
+    low = select(low > -1.0, low, -1.0)
+    low = select(low < 1.0, low, 1.0)
+    high = clamp(high, *_EXPONENT_RANGE[t])
+    k, bits = nearest_integer(high, 1.0)
+    r = (high - k) + low
+    first, second = scales(bits, t)
+    return fma(r, polynomial(r, _EXP2[t]), 1.0) * first * second
 
 
 @scalar_function
 def power(x: ScalarValue, y: ScalarValue) -> ScalarValue:
-    """x^y with C's special cases. At most 1 ULP (f64: a logarithm in two parts; f32: computed in f64)."""
-    if x.type == "f32":
-        wide_x, wide_y = convert(x, "f64"), convert(y, "f64")
-        return convert(_special_cases(wide_x, wide_y, _magnitude_f32(fabs(wide_x), wide_y)), "f32")
-    log_high, log_low = log_pair(fabs(x))
-    high, error = two_product(log_high, y)
-    return _special_cases(x, y, exp_pair(high, fma(log_low, y, error)))
+    """x^y with C's special cases (C11 F.10.4.4). At most 2 ULP; 2^(y log2 x) with the logarithm in two parts.
+
+    The parts give the right infinities and zeros by themselves, with an infinite y taken as the largest number.
+    """
+    t, bits = x.type, BITS[x.type]
+    finite = clamp(y, -LARGEST[t], LARGEST[t])
+    log_high, log_low = log2_pair(fabs(x))
+    high = log_high * finite
+    magnitude = exp2_pair(high, fma(log_low, finite, fma(log_high, finite, -high)))
+    whole = equal(trunc(y), y)
+    size = fabs(finite)
+    parity = fma(trunc(size * 0.5), -2.0, size)  # 1 for odd whole numbers, 0 for even ones
+    pattern = bitcast(x, bits)
+    odd = bitcast(parity, bits) + (_SIGN[t] - _ONE[t])  # its sign bit is set from parity 1 on
+    sign = select(whole, odd & pattern & _SIGN[t], 0)
+    signed = bitcast(bitcast(magnitude, bits) | sign, t)
+    negative = (pattern - (_SIGN[t] + 1)) < (_INFINITY[t] - 1)  # and neither -0 nor -inf
+    result = select(negative & ~whole, math.nan, signed)
+    return select(equal(y, 0.0) | equal(x, 1.0), 1.0, result)
 
 
 @scalar_function
 def float_power(x: ScalarValue, y: ScalarValue) -> ScalarValue:
     """`power` in f64, whatever the operands' float type."""
     return power(convert(x, "f64"), convert(y, "f64"))
-
-
-def _magnitude_f32(x: ScalarValue, y: ScalarValue) -> ScalarValue:
-    """x^y in f64 to the 35 bits that an f32 result needs; x is no negative number."""
-    bits = bitcast(x, "u64")
-    offset = 0x3FF0000000000000 - 0x3FE6A09E667F3BCD
-    moved = bits + offset
-    k = bitcast((moved >> 52) | 0x4330000000000000, "f64") - (2.0**52 + 1023.0)
-    f = bitcast((moved & 0x000FFFFFFFFFFFFF) + 0x3FE6A09E667F3BCD, "f64") - 1.0
-    s = f / (f + 2.0)
-    z = s * s
-    log_x = fma(k, math.log(2.0), fma(s * z, polynomial(z, _LOG_F32), s + s))
-    target = clamp(log_x * y, -200.0, 200.0)
-    exponent, shifted = nearest_integer(target, LOG2_E)
-    r = fma(-exponent, math.log(2.0), target)
-    s = fma(r * r, polynomial(r, _EXP_F32), r)
-    scale = bitcast((shifted - 1023) << 52, "f64")
-    return fma(s, scale, scale)
-
-
-def _special_cases(x: ScalarValue, y: ScalarValue, magnitude: ScalarValue) -> ScalarValue:
-    """pow's result from |x|^y as computed for ordinary operands: C11 F.10.4.4."""
-    t = x.type
-    size = fabs(x)
-    infinite = x.program.constant(math.inf, t)
-    at_edge = equal(size, 0.0) | equal(size, math.inf)
-    inverse = select(equal(size, 0.0), infinite, 0.0)
-    magnitude = select(at_edge, select(y > 0.0, size, inverse), magnitude)
-    magnitude = select(equal(size, 1.0), 1.0, magnitude)
-    half = y * 0.5
-    whole = equal(trunc(y), y)
-    odd = whole & not_equal(trunc(half), half)
-    sign = bitcast(x, BITS[t]) & (1 << (MANTISSA[t] + (8 if t == "f32" else 11)))
-    signed = bitcast(bitcast(magnitude, BITS[t]) | select(odd, sign, 0), t)
-    result = select((x < 0.0) & ~whole & (size < math.inf), math.nan, signed)
-    result = select(is_nan(x) | is_nan(y), math.nan, result)
-    return select(equal(y, 0.0) | equal(x, 1.0), 1.0, result)
 
 
 @scalar_function
