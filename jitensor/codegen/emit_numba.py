@@ -324,10 +324,7 @@ class _Writer:
             variable = s.variable if s.variable in self.taken else self.bind(s.variable, "i64")
             step = "" if s.step == 1 else f", {s.step}"
             self.put(f"for {variable} in range({self.value(s.start)}, {self.value(s.stop)}{step}):", outdent=1)
-            empty = len(self.lines)
-            self.block(s.body)
-            if len(self.lines) == empty:
-                self.lines.pop()
+            self.block_under_header(s.body)
         if s.vector and not any(isinstance(b, For) for b in s.body):
             self.advise(s.body)
 
@@ -341,7 +338,14 @@ class _Writer:
     def If(self, s: If) -> None:
         self.put(f"if {self.value(s.condition)}:")
         with self.scope():
-            self.block(s.body)
+            self.block_under_header(s.body)
+
+    def block_under_header(self, body: list[Any]) -> None:
+        """The block; without its header if it has no lines, since names alone need none."""
+        empty = len(self.lines)
+        self.block(body)
+        if len(self.lines) == empty:
+            self.lines.pop()
 
 
 def _size(program: ScalarProgram) -> tuple[int, int]:
