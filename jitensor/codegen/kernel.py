@@ -318,7 +318,7 @@ def is_chunked(kernel: Kernel, ints: Sequence[int]) -> bool:
 
 
 def may_be_chunked(kernel: Kernel) -> bool:
-    return False and bool(kernel.reduced) and not kernel.parallel and iterations_are_independent(kernel)
+    return bool(kernel.reduced) and not kernel.parallel and iterations_are_independent(kernel)
 
 
 def iterations_are_independent(kernel: Kernel) -> bool:

@@ -7,6 +7,9 @@ on the stack, inside the reduced loops. Without reductions: plain nested loops, 
 A phase reads the results of earlier phases (softmax: maximum; sum of exponentials; quotients). What an expensive op
 computed in one phase and a later phase needs again is kept in a scratch row on the stack while the row fits there.
 
+A full reduction of many elements runs in stages (`_Stages`): chunks, whose partial results go to memory, then their
+combination, for each phase.
+
 A function with a rare slow path marks elements; the block that holds one is done again with the exact program.
 """
 
@@ -34,6 +37,7 @@ from jitensor.codegen.nest import (
     Store,
     Variable,
 )
+from jitensor.codegen.work import partial_slots, phases
 from jitensor.ir.types import DType
 from jitensor.scalar.program import (
     ScalarProgram,
@@ -75,7 +79,7 @@ class _Scheduler:
         self.kept = kernel.parallel
         self.reduced = frozenset(range(self.kept, len(kernel.reduced)))
         self.stack: list[StackArray] = []
-        self.phase = self._phases()
+        self.phase = phases(kernel)
         self.scratch: dict[int, tuple[Name, ...]] = {}
 
     def _name(self, stem: str) -> Name:
@@ -90,14 +94,6 @@ class _Scheduler:
     def _is_full(self, op: Op) -> bool:
         """Does it vary along a reduced loop?"""
         return bool(op.loops & self.reduced)
-
-    def _phases(self) -> list[int]:
-        """For a full op the first loop phase that can compute it; for a row op how many phases must be over."""
-        phases: list[int] = []
-        for op in self.kernel.ops:
-            latest = max((phases[a] for a in op.args), default=0)
-            phases.append(latest + 1 if op.kind == "reduce" else latest)
-        return phases
 
     def _depth(self, loops: frozenset[int]) -> int:
         return max(loops, default=-1) + 1
@@ -123,6 +119,8 @@ class _Scheduler:
                 env[i] = self._from_raw(op.dtype, tuple(raw), body)
         body += self._level(0, env) if not self.kernel.column else self._column_level(0, env)
         memory = [(layout.memory_types(d)[0], w) for d, w in self.kernel.buffers]
+        if self.kernel.chunked:
+            memory += [("f64", True), ("i64", True)]  # partial results: one memory under two types
         return Nest(self.ints, len(self.kernel.scalars), memory, [*self.stack, *body])
 
     def _from_raw(self, dtype: DType, raw: Parts, body: list[Any]) -> Parts:
@@ -145,7 +143,7 @@ class _Scheduler:
         """Everything inside the first `depth` kept loops."""
         env = dict(env)
         if depth == self.kept and self.reduced:
-            return self._row(env)
+            return _Stages(self, env).run() if self.kernel.chunked else self._row(env)
         last = depth == self.kept
         ops = [i for i, op in enumerate(self.kernel.ops) if self._here(op, depth) and i not in env]
         writes = [w for w in self.kernel.writes if self._depth(self._write_loops(*w)) == depth]
@@ -311,18 +309,25 @@ class _Scheduler:
     def _row(self, env: Env) -> list[Any]:
         """One row: row values, then for each phase its loops and what follows from its sums."""
         body: list[Any] = []
-        row_ops = [i for i, op in enumerate(self.kernel.ops) if not self._is_full(op) and op.kind not in ("scalar", "reduce")]
-        last = max([self.phase[i] for i in range(len(self.kernel.ops))], default=0)
-        for phase in range(last + 1):
-            ready = [i for i in row_ops if self.phase[i] == phase and i not in env]
-            writes = [
-                w for w in self.kernel.writes
-                if self._is_row_write(*w) and self.phase[w[1]] == phase
-                and (phase > 0 or self._depth(self._write_loops(*w)) == self.kept)
-            ]  # fmt: skip
-            self._straight(ready, writes, env, body, exact=True)
-            self._row_phase(phase, env, body)
+        for phase in range(max(self.phase, default=0) + 1):
+            ready = [i for i in self._row_ops(phase) if i not in env]
+            self._straight(ready, self._row_writes(phase), env, body, exact=True)
+            for i, total in self._row_phase(phase, env, body, None).items():
+                env[i] = total.finish(body)
         return body
+
+    def _row_ops(self, phase: int) -> list[int]:
+        """Ops of a row's own, such as its mean, that follow from the loops of so many phases."""
+        ops = enumerate(self.kernel.ops)
+        kinds = ("scalar", "reduce")
+        return [i for i, op in ops if not self._is_full(op) and op.kind not in kinds and self.phase[i] == phase]
+
+    def _row_writes(self, phase: int) -> list[tuple[int, int]]:
+        return [
+            w for w in self.kernel.writes
+            if self._is_row_write(*w) and self.phase[w[1]] == phase
+            and (phase > 0 or self._depth(self._write_loops(*w)) == self.kept)
+        ]  # fmt: skip
 
     def _is_small_row(self) -> bool:
         """One reduced loop of a few iterations: unrolled, added one after the other as NumPy does."""
@@ -351,10 +356,11 @@ class _Scheduler:
                 stack += self.kernel.ops[i].args
         return sorted(found)
 
-    def _row_phase(self, phase: int, env: Env, body: list[Any]) -> None:
+    def _row_phase(self, phase: int, env: Env, body: list[Any], outer: tuple[Name, Name] | None) -> dict[int, _Total]:
+        """The loops of a phase; gives their totals. outer: the range of the outermost reduced loop, if not all of it."""
         reductions, writes = self._sinks(phase)
         if not reductions and not writes:
-            return
+            return {}
         roots = [self.kernel.ops[i].args[0] for i in reductions] + [w[1] for w in writes]
         needed = self._needed(roots, env)
         keep = self._worth_keeping(phase, needed, env)
@@ -383,19 +389,21 @@ class _Scheduler:
             for total in totals.values():
                 total.redone = total.quick = False
         inner = len(self.kernel.reduced) - 1
-        name, extent = self.loop_names[inner], self._extent(inner)
+        bounds = {k: (0, self._extent(k)) for k in self.reduced}
+        if outer is not None:
+            bounds[self.kept] = outer
+        start, stop = bounds[inner]
         if small or (not reductions and not slow):
-            loop: Any = For(name, 0, extent, 1, fast, vector=True)
+            loop: Any = For(self.loop_names[inner], start, stop, 1, fast, vector=True)
         else:
             length = BLOCK if flag is None else LANES
-            loop = self._blocks(name, 0, extent, length, list(totals.values()), fast, flag, slow)
+            loop = self._blocks(self.loop_names[inner], start, stop, length, list(totals.values()), fast, flag, slow)
         for k in range(inner - 1, self.kept - 1, -1):
-            loop = For(self.loop_names[k], 0, self._extent(k), 1, [loop])
+            loop = For(self.loop_names[k], *bounds[k], 1, [loop])
         body.append(loop)
-        for i, total in totals.items():
-            env[i] = total.finish(body)
         for i in keep:
             self.scratch[i] = keep[i]
+        return totals
 
     def _worth_keeping(self, phase: int, needed: list[int], env: Env) -> dict[int, Parts]:
         """Expensive values of this phase that a later one reads again, each with a scratch row."""
@@ -704,8 +712,17 @@ class _Total:
             found.append(Accumulate("or", self.nan, flag, "i1"))
         return [*found, Accumulate(op, variable, value, self.kinds[0])]
 
-    def _combine(self, value: Parts) -> list[Any]:
-        """Any other reduction, one element after the other."""
+    def _with_nan(self, value: Name, body: list[Any]) -> Name:
+        """A maximum or minimum as it is, or nan where one was seen."""
+        program = ScalarProgram(outline=self.s.outline)
+        name = self.s._name("old")
+        body.append(Get(name, self.nan, "i1"))
+        flag, x = program.param("i1"), program.param(self.kinds[0])
+        params = {flag.id: name, x.id: value}
+        return self.s._let(program, params, (select(flag, float("nan"), x),), body)[0]
+
+    def _combine(self, value: Parts, at: Name | None = None) -> list[Any]:
+        """Any other reduction, one element after the other. at: where the element of an argmax is, if not here."""
         found: list[Any] = []
         program = ScalarProgram(outline=self.s.outline)
         params: dict[int, Name] = {}
@@ -719,20 +736,24 @@ class _Total:
             new.append(b)
         a, b = layout.as_operand(self.operand, tuple(old)), layout.as_operand(self.operand, tuple(new))
         if self.kind == "arg":
-            return found + self._combine_arg(program, params, a, b, old, new)
+            return found + self._combine_arg(program, params, a, b, old, new, at)
         results = layout.from_result(self.operand, self.rule.combine(a, b)) if self.operand.short != "f16" else (
             self.rule.combine(a, b),)  # fmt: skip
         names = self.s._let(program, params, results, found)
         return found + [Set(block, n, k) for block, n, k in zip(self.block, names, self.kinds, strict=True)]
 
     def _combine_arg(self, program: ScalarProgram, params: dict[int, Name], a: Any, b: Any,
-                     old: list[ScalarValue], new: list[ScalarValue]) -> list[Any]:  # fmt: skip
+                     old: list[ScalarValue], new: list[ScalarValue], given: Name | None) -> list[Any]:  # fmt: skip
         found: list[Any] = []
         place = self.s._name("old")
         found.append(Get(place, self.block_where, "i64"))
         at = program.param("i64")
         params[at.id] = place
-        index = self._linear_index(program, params)
+        if given is None:
+            index = self._linear_index(program, params)
+        else:
+            index = program.param("i64")
+            params[index.id] = given
         # The first element wins over the identity, even where it compares equal to it.
         better = self.rule.combine(b, a)
         results = [select(better, n, o) for n, o in zip(new, old, strict=True)]
@@ -768,15 +789,51 @@ class _Total:
             return found
         found = []
         for block, total, lost, kind in zip(self.block, self.total, self.lost, self.kinds, strict=True):
-            names = [self.s._name("old") for _ in range(3)]
-            found += [Get(n, v, kind) for n, v in zip(names, (block, total, lost), strict=True)]
-            program = ScalarProgram(outline=self.s.outline)
-            part, running, error = (program.param(kind) for _ in range(3))
-            params = dict(zip((part.id, running.id, error.id), names, strict=True))
-            new, rest = two_sum(running, part)
-            results = self.s._let(program, params, (new, error + rest), found, ["new_total", "new_lost"])
-            found += [Set(total, results[0], kind), Set(lost, results[1], kind)]
+            name = self.s._name("old")
+            found.append(Get(name, block, kind))
+            self._add_exactly(total, lost, kind, name, None, found)
         return found
+
+    def _add_exactly(self, total: Name, lost: Name, kind: str, value: Name, error: Name | None, body: list[Any]) -> None:
+        """total += value; what rounding loses of it, and `error`, go to `lost`."""
+        names = [self.s._name("old") for _ in range(2)]
+        body += [Get(n, v, kind) for n, v in zip(names, (total, lost), strict=True)]
+        program = ScalarProgram(outline=self.s.outline)
+        part, running, known = (program.param(kind) for _ in range(3))
+        params = dict(zip((part.id, running.id, known.id), (value, *names), strict=True))
+        new, rest = two_sum(running, part)
+        rest = known + rest
+        if error is not None:
+            further = program.param(kind)
+            params[further.id] = error
+            rest = rest + further
+        results = self.s._let(program, params, (new, rest), body, ["new_total", "new_lost"])
+        body += [Set(total, results[0], kind), Set(lost, results[1], kind)]
+
+    def partial_kinds(self) -> tuple[str, ...]:
+        if self.kind == "sum":
+            return (*self.kinds, *self.kinds)
+        return (*self.kinds, "i64") if self.kind == "arg" else self.kinds
+
+    def partial(self, body: list[Any]) -> list[tuple[Name, str]]:
+        """What a chunk leaves for `merge`, with the types."""
+        variables = [*self.total, *(self.lost if self.kind == "sum" else ()), *((self.where,) * (self.kind == "arg"))]
+        names = [self.s._name("sum") for _ in variables]
+        kinds = self.partial_kinds()
+        body += [Get(n, v, k) for n, v, k in zip(names, variables, kinds, strict=True)]
+        if self._has_nan_flag:
+            names[0] = self._with_nan(names[0], body)
+        return list(zip(names, kinds, strict=True))
+
+    def merge(self, parts: Parts, body: list[Any]) -> None:
+        """Adds what a chunk left."""
+        n = len(self.kinds)
+        if self.kind == "sum":
+            for k, kind in enumerate(self.kinds):
+                self._add_exactly(self.total[k], self.lost[k], kind, parts[k], parts[n + k], body)
+            return
+        self.block, self.block_where = self.total, self.where
+        body += self._combine(parts[:n], at=parts[n]) if self.kind == "arg" else self.add(parts)
 
     def finish(self, body: list[Any]) -> Parts:
         """The reduction's value after all blocks, as the op's dtype."""
@@ -801,13 +858,121 @@ class _Total:
                 params[error.id] = name
                 parts[k] = with_correction(parts[k], error)
         elif self._has_nan_flag:
-            name = self.s._name("old")
-            body.append(Get(name, self.nan, "i1"))
-            flag = program.param("i1")
-            params[flag.id] = name
-            parts[0] = select(flag, float("nan"), parts[0])
+            params[parts[0].id] = self._with_nan(names[0], body)
         result = layout.from_result(self.op.dtype, layout.as_operand(self.op.dtype, tuple(parts)))
         return self.s._let(program, params, result, body, [f"t{self.i}"] * len(result))
+
+
+class _Stages:
+    """A chunked kernel. The call's range is `stage << 32` plus a range of chunks. Stage 2p runs the loops of phase p over
+    chunks, each of which leaves its totals in its own words of the partial results; stage 2p + 1 combines them in order,
+    leaves the sums in the fixed words, and writes what follows from them.
+
+    Words of the partial results: rows of a chunk, number of chunks, then four for each reduction, then as many per chunk.
+    """
+
+    def __init__(self, scheduler: _Scheduler, env: Env) -> None:
+        self.s = scheduler
+        self.env = env
+        self.reductions = [i for i, op in enumerate(scheduler.kernel.ops) if op.kind == "reduce"]
+        self.memory = {"f": len(scheduler.kernel.buffers), "i": len(scheduler.kernel.buffers) + 1}
+        self.stride = partial_slots(scheduler.kernel)
+
+    def run(self) -> list[Any]:
+        body: list[Any] = []
+        self.rows, self.chunks = (self._load("i64", self._slot(k, body), body) for k in (0, 1))
+        program = ScalarProgram(outline=self.s.outline)
+        begin, end = program.param("i64"), program.param("i64")
+        stage = begin >> 32
+        first = stage << 32
+        stages = 2 * (max(self.s.phase) + 1)
+        results = (begin - first, end - first, *[equal(stage, k) for k in range(stages)])
+        params = {begin.id: "begin", end.id: "end"}
+        self.first, self.last, *chosen = self.s._let(program, params, results, body)
+        for phase in range(stages // 2):
+            for k, part in enumerate((self._chunks, self._combination)):
+                inside: list[Any] = []
+                part(phase, inside)
+                if inside:
+                    body.append(If(chosen[2 * phase + k], inside))
+        return body
+
+    def _before(self, phase: int, body: list[Any]) -> Env:
+        """What the phases before this one gave, and what follows from it."""
+        env = dict(self.env)
+        for p in range(phase + 1):
+            for i in self.reductions:
+                if self.s.phase[i] == p:
+                    kinds = layout.value_types(self.s.kernel.ops[i].dtype)
+                    env[i] = tuple(self._load(k, self._fixed(i, part, body), body) for part, k in enumerate(kinds))
+            self.s._straight([i for i in self.s._row_ops(p) if i not in env], [], env, body, exact=True)
+        return env
+
+    def _chunks(self, phase: int, body: list[Any]) -> None:
+        s = self.s
+        env = self._before(phase, body)
+        chunk, start, limit, stop = (s._name(n) for n in ("chunk", "start", "limit", "stop"))
+        inside: list[Any] = [IntOp(start, "mul", chunk, self.rows), IntOp(limit, "add", start, self.rows)]
+        inside.append(IntOp(stop, "min", limit, s._extent(0)))
+        for i, total in s._row_phase(phase, env, inside, (start, stop)).items():
+            for part, (name, kind) in enumerate(total.partial(inside)):
+                self._store(name, kind, self._partial(chunk, i, part, inside), inside)
+        body.append(For(chunk, self.first, self.last, 1, inside))
+
+    def _combination(self, phase: int, body: list[Any]) -> None:
+        s = self.s
+        totals = {i: _Total(s, i) for i in s._sinks(phase)[0]}
+        for total in totals.values():
+            body += total.declare()
+        chunk = s._name("chunk")
+        inside: list[Any] = []
+        for i, total in totals.items():
+            kinds = enumerate(total.partial_kinds())
+            total.merge(tuple([self._load(k, self._partial(chunk, i, part, inside), inside) for part, k in kinds]), inside)
+        if totals:
+            body.append(For(chunk, 0, self.chunks, 1, inside))
+        for i, total in totals.items():
+            kinds = layout.value_types(s.kernel.ops[i].dtype)
+            for part, (name, kind) in enumerate(zip(total.finish(body), kinds, strict=True)):
+                self._store(name, kind, self._fixed(i, part, body), body)
+        writes = s._row_writes(phase + 1) + (s._row_writes(0) if phase == 0 else [])
+        if writes:
+            s._straight([], writes, self._before(phase + 1, body), body, exact=True)
+
+    # Words of the partial results ---------------------------------------------------------------------------------------
+
+    def _slot(self, number: int, body: list[Any]) -> Name:
+        name = self.s._name("slot")
+        body.append(IntOp(name, "add", number, 0))
+        return name
+
+    def _fixed(self, i: int, part: int, body: list[Any]) -> Name:
+        return self._slot(2 + 4 * self.reductions.index(i) + part, body)
+
+    def _partial(self, chunk: Name, i: int, part: int, body: list[Any]) -> Name:
+        first, slot = self.s._name("first"), self.s._name("slot")
+        number = 2 + self.stride + 4 * self.reductions.index(i) + part
+        body += [IntOp(first, "mul", chunk, self.stride), IntOp(slot, "add", first, number)]
+        return slot
+
+    def _load(self, kind: str, slot: Name, body: list[Any]) -> Name:
+        wide = "f64" if kind in ("f32", "f64") else "i64"
+        name = self.s._name("word")
+        body.append(Load(name, wide, Place(self.memory[wide[0]], None, ((slot, 1),))))
+        if kind == wide:
+            return name
+        program = ScalarProgram(outline=self.s.outline)
+        word = program.param(wide)
+        value = not_equal(word, 0) if kind == "i1" else convert(word, kind)
+        return self.s._let(program, {word.id: name}, (value,), body)[0]
+
+    def _store(self, value: Name, kind: str, slot: Name, body: list[Any]) -> None:
+        wide = "f64" if kind in ("f32", "f64") else "i64"
+        if kind != wide:
+            program = ScalarProgram(outline=self.s.outline)
+            narrow = program.param(kind)
+            (value,) = self.s._let(program, {narrow.id: value}, (convert(narrow, wide),), body)
+        body.append(Store(value, wide, Place(self.memory[wide[0]], None, ((slot, 1),))))
 
 
 def two_sum(a: ScalarValue, b: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
