@@ -167,7 +167,25 @@ class _Lowering:
         order = [a for a in self.group.live_axes() if a in used]
         order += [a for w in self.group.writes for a in w.axes if a is not None and a.find() not in order]
         order = list(dict.fromkeys(a.find() for a in order))
-        return [a for a in order if a not in self.reduced] + [a for a in order if a in self.reduced]
+        kept = [a for a in order if a not in self.reduced]
+        return self._in_memory_order(kept) + [a for a in order if a in self.reduced]
+
+    def _in_memory_order(self, kept: list[Axis]) -> list[Axis]:
+        """The loops that are not reduced, those that a result runs along in memory innermost."""
+        for write in self.group.writes:
+            strides = {a.find(): s for a, s in zip(write.axes, write.view.strides, strict=True) if a is not None}
+            if not kept or set(strides) != set(kept) or strides[kept[-1]] == 1:
+                continue
+            inner: list[Axis] = []
+            step: Size = 1
+            while len(inner) < len(kept):
+                following = next((a for a in kept if a not in inner and strides[a] == step), None)
+                if following is None:
+                    break
+                inner.insert(0, following)
+                step = step * following.extent
+            return [a for a in kept if a not in inner] + inner
+        return kept
 
     # Ops --------------------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,8 @@ from jitensor.scalar.program import (
 )
 
 BLOCK = 512  # elements of a sum added without compensation
-LANES = 256  # accumulators of a column block; also the length of a block that may be redone
+LANES = 256  # the length of a block that may be redone
+COLUMNS = 1024  # accumulators of a column block: long enough runs of memory, few enough for the first-level cache
 EXPENSIVE = 12  # scalar instructions above which a value is kept rather than computed again
 
 NOWHERE = 2**63 - 1  # behind every place
@@ -507,13 +508,13 @@ class _Scheduler:
         block, limit, end = self._name("block"), self._name("limit"), self._name("end")
         start: Any = "begin" if lane == 0 else 0
         stop: Any = "end" if lane == 0 else self._extent(lane)
-        body: list[Any] = [IntOp(limit, "add", block, LANES), IntOp(end, "min", limit, stop)]
+        body: list[Any] = [IntOp(limit, "add", block, COLUMNS), IntOp(end, "min", limit, stop)]
         column = _Column(self, block, end, env)
         last = max(self.phase, default=0)
         for phase in range(last + 1):
             column.row_values(phase, body)
             column.loops(phase, body)
-        return For(block, start, stop, LANES, body)
+        return For(block, start, stop, COLUMNS, body)
 
 
 class _Total:
@@ -1017,7 +1018,7 @@ class _Column:
         names = []
         for kind in kinds:
             names.append(self.s._name(stem))
-            self.s.stack.append(StackArray(names[-1], _stored(kind), LANES))
+            self.s.stack.append(StackArray(names[-1], _stored(kind), COLUMNS))
         return tuple(names)
 
     def _load(self, arrays: Parts, kinds: tuple[str, ...], body: list[Any], stem: str) -> Parts:
@@ -1093,11 +1094,27 @@ class _Column:
             slow: list[Any] = []
             self._body(needed, writes, totals, slow, exact=True)
             inner = [self._loop(slow, vector=False)]
-        for k in range(len(kernel.reduced) - 1, self.s.kept - 1, -1):
+        last = len(kernel.reduced) - 1
+        inner = self._run(last, inner, totals)
+        for k in range(last - 1, self.s.kept - 1, -1):
             inner = [For(self.s.loop_names[k], 0, self.s._extent(k), 1, inner)]
         body += inner
         finish = [s for t in totals for s in t.finish()]
         body.append(self._loop(finish))
+
+    def _run(self, loop: int, inner: list[Any], totals: list[_ColumnTotal]) -> list[Any]:
+        """The innermost reduced loop, in blocks whose float sums are added to the totals with compensation."""
+        name, extent = self.s.loop_names[loop], self.s._extent(loop)
+        begin = [s for t in totals for s in t.start_block()]
+        fold = [s for t in totals for s in t.end_block()]
+        if not fold:
+            return [For(name, 0, extent, 1, inner)]
+        if isinstance(extent, int):
+            return [self._loop(begin), For(name, 0, extent, 1, inner), self._loop(fold)]
+        block, limit, end = self.s._name("rows"), self.s._name("limit"), self.s._name("end")
+        body = [IntOp(limit, "add", block, BLOCK), IntOp(end, "min", limit, extent)]
+        body += [self._loop(begin), For(name, block, end, 1, inner), self._loop(fold)]
+        return [For(block, 0, extent, BLOCK, body)]
 
     def _body(self, needed: list[int], writes: list[tuple[int, int]], totals: list[_ColumnTotal], body: list[Any], *,
               exact: bool) -> Name | None:  # fmt: skip
@@ -1121,6 +1138,7 @@ class _ColumnTotal:
         self.kinds = self.row.kinds
         self.arrays = column._new(self.kinds, "totals")
         self.lost = column._new(self.kinds, "losses") if self.row.kind == "sum" else ()
+        self.part = column._new(self.kinds, "parts") if self.row.kind == "sum" else ()
         self.where = column._new(("i64",), "places") if self.row.kind == "arg" else ()
 
     def _constants(self, values: list[Any], kinds: tuple[str, ...], body: list[Any]) -> Parts:
@@ -1139,12 +1157,33 @@ class _ColumnTotal:
             self.column._store(self.where, self._constants([0], ("i64",), body), ("i64",), body)
         return body
 
-    def add(self, value: Parts) -> list[Any]:
-        """Float sums keep what rounding lost beside each accumulator."""
+    def start_block(self) -> list[Any]:
+        """Float sums are added plainly within a block of rows."""
         body: list[Any] = []
-        s = self.column.s
-        old_names = self.column._load(self.arrays, self.kinds, body, "total")
-        program = ScalarProgram(outline=s.outline)
+        if self.part:
+            self.column._store(self.part, self._constants([0.0] * len(self.kinds), self.kinds, body), self.kinds, body)
+        return body
+
+    def end_block(self) -> list[Any]:
+        """total += part, keeping what rounding lost beside it."""
+        body: list[Any] = []
+        if not self.part:
+            return body
+        program, params, bind = self._program()
+        old = bind(self.column._load(self.arrays, self.kinds, body, "total"), self.kinds)
+        new = bind(self.column._load(self.part, self.kinds, body, "part"), self.kinds)
+        lost = bind(self.column._load(self.lost, self.kinds, body, "lost"), self.kinds)
+        pairs = [two_sum(o, n) for o, n in zip(old, new, strict=True)]
+        results = (*[t for t, _ in pairs], *[e + r for e, (_, r) in zip(lost, pairs, strict=True)])
+        stems = ["new_total"] * len(pairs) + ["new_lost"] * len(pairs)
+        names = self.column.s._let(program, params, results, body, stems)
+        self.column._store(self.arrays, names[: len(self.kinds)], self.kinds, body)
+        self.column._store(self.lost, names[len(self.kinds) :], self.kinds, body)
+        return body
+
+    def _program(self) -> tuple[ScalarProgram, dict[int, Name], Any]:
+        """A new scalar program, its inputs, and `bind(names, types)`, which makes names inputs."""
+        program = ScalarProgram(outline=self.column.s.outline)
         params: dict[int, Name] = {}
 
         def bind(names: Parts, kinds: tuple[str, ...]) -> tuple[ScalarValue, ...]:
@@ -1155,15 +1194,18 @@ class _ColumnTotal:
                 values.append(parameter)
             return tuple(values)
 
-        old, new = bind(old_names, self.kinds), bind(value, self.kinds)
-        if self.lost:
-            lost = bind(self.column._load(self.lost, self.kinds, body, "lost"), self.kinds)
-            pairs = [two_sum(o, n) for o, n in zip(old, new, strict=True)]
-            results = (*[t for t, _ in pairs], *[e + r for e, (_, r) in zip(lost, pairs, strict=True)])
-            stems = ["new_total"] * len(pairs) + ["new_lost"] * len(pairs)
-            names = s._let(program, params, results, body, stems)
-            self.column._store(self.arrays, names[: len(self.kinds)], self.kinds, body)
-            self.column._store(self.lost, names[len(self.kinds) :], self.kinds, body)
+        return program, params, bind
+
+    def add(self, value: Parts) -> list[Any]:
+        body: list[Any] = []
+        s = self.column.s
+        into = self.part or self.arrays
+        program, params, bind = self._program()
+        old = bind(self.column._load(into, self.kinds, body, "part" if self.part else "total"), self.kinds)
+        new = bind(value, self.kinds)
+        if self.part:
+            names = s._let(program, params, tuple(o + n for o, n in zip(old, new, strict=True)), body)
+            self.column._store(into, names, self.kinds, body)
             return body
         a, b = layout.as_operand(self.row.operand, old), layout.as_operand(self.row.operand, new)
         if self.where:
