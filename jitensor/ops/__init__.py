@@ -5,6 +5,7 @@ from jitensor.ops import (
     bits,
     cast,
     comparison,
+    constancy,
     effects,
     exp_log,
     indexing,
@@ -22,6 +23,7 @@ from jitensor.ops.base import BY_TF_NAME, BY_UFUNC, TABLE
 from jitensor.ops.special import by_ufunc
 
 __all__ = [
-    "BY_TF_NAME", "BY_UFUNC", "TABLE", "arithmetic", "bits", "by_ufunc", "cast", "comparison", "effects", "exp_log",
+    "BY_TF_NAME", "BY_UFUNC", "TABLE", "arithmetic", "bits", "by_ufunc", "cast", "comparison", "constancy",
+    "effects", "exp_log",
     "indexing", "linalg", "movement", "ordering", "promote", "reductions", "rounding", "special", "structure", "trig",
 ]  # fmt: skip

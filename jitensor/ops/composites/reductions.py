@@ -10,6 +10,7 @@ from jitensor.ops import arithmetic as a
 from jitensor.ops import comparison, exp_log, movement, reductions
 from jitensor.ops.cast import imag, real
 from jitensor.ops.composites.numbers import Axes, Emit, Size, cast, constant, size_as
+from jitensor.ops.constancy import stop_gradient
 
 
 def keep_dims(emit: Emit, reduced: Any, axes: Axes) -> Any:
@@ -140,11 +141,16 @@ def arg_extreme(emit: Emit, primitive: Any, x: Any, axis: int | None) -> Any:
     return emit(primitive, x, axes=tuple(range(x.type.rank)) if axis is None else (axis,))
 
 
+def _greatest(emit: Emit, x: Any, axes: Axes) -> Any:
+    """The maximum, kept, for a result that does not depend on it: it only keeps exponentials small."""
+    return emit(stop_gradient, keep_dims(emit, max_(emit, x, axes), axes))
+
+
 def logsumexp(emit: Emit, x: Any, axes: Axes, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) without overflow; infinities as their limits. Mirrors scipy.special.logsumexp."""
     if not axes:
         return x
-    top = keep_dims(emit, max_(emit, x, axes), axes)
+    top = _greatest(emit, x, axes)
     # Where everything is -inf, or something is +inf, x - top would be nan: there the shift is 0.
     zero = constant(emit, 0, x.type.dtype)
     shift = emit(comparison.where, emit(comparison.isfinite, top), top, zero)
@@ -158,7 +164,7 @@ def softmax(emit: Emit, x: Any, axis: int) -> Any:
     dtype = x.type.dtype
     x = cast(emit, x, widened(dtype))
     axes = (axis,)
-    top = keep_dims(emit, max_(emit, x, axes), axes)
+    top = _greatest(emit, x, axes)
     grown = emit(exp_log.exp, emit(a.subtract, x, top))
     return cast(emit, emit(a.divide, grown, keep_dims(emit, sum_(emit, grown, axes), axes)), dtype)
 
@@ -166,6 +172,6 @@ def softmax(emit: Emit, x: Any, axis: int) -> Any:
 def log_softmax(emit: Emit, x: Any, axis: int) -> Any:
     """x - max - log(sum(exp(x - max))). Mirrors scipy.special.log_softmax and tf.nn.log_softmax."""
     axes = (axis,)
-    shifted = emit(a.subtract, x, keep_dims(emit, max_(emit, x, axes), axes))
+    shifted = emit(a.subtract, x, _greatest(emit, x, axes))
     total = sum_(emit, emit(exp_log.exp, shifted), axes)
     return emit(a.subtract, shifted, keep_dims(emit, emit(exp_log.log, total), axes))
