@@ -182,7 +182,8 @@ class Pullback:
 
     forward: the function; its outputs, then what `backward` needs saved (`saved` of them).
     backward: its inputs are the forward arguments at `kept` (positions among inputs and captures), the saved values,
-    then a cotangent for each inexact output; its outputs the gradients of the connected `wrt`.
+    then a cotangent for each inexact output; its outputs the gradients of the connected `wrt`. It may speak of any size
+    of the forward's, so it is called with the sizes of the forward call.
     """
 
     forward: Graph
