@@ -30,6 +30,7 @@ from jitensor.codegen.emit_entry import (
 )
 from jitensor.ir import dims, types
 from jitensor.ir.dims import Dim
+from jitensor.pipeline import Executable
 from jitensor.runtime import entry
 from jitensor.runtime.compiler import uncounted_code
 from jitensor.tracing.context import Guard as TraceGuard
@@ -89,6 +90,8 @@ class _Maker:
 
     def spec(self, bound_arguments: Sequence[Any], sizes: Mapping[str, int]) -> EntrySpec:
         trace = self.trace
+        if not isinstance(trace.executable, Executable):
+            raise Unsupported("sizes are known only at run time")
         if self.key and self.key[-1][0] == "aliases":
             raise Unsupported("an array is passed twice")
         if len(trace.executable.outline.arrays):

@@ -26,10 +26,12 @@ from jitensor.codegen.program import Program
 from jitensor.codegen.schedule import schedule
 from jitensor.ir.dims import Dim
 from jitensor.ir.graph import Graph
-from jitensor.ir.interpret import interpret
+from jitensor.ir.interpret import bind_sizes, concrete, interpret
 from jitensor.passes.abstract import Outline
 from jitensor.passes.simplify import simplify
+from jitensor.passes.stages import Stage, split
 from jitensor.runtime.compiler import CompiledKernel, load_kernel
+from jitensor.runtime.counters import tally
 from jitensor.runtime.executor import ProgramRunner, layout_of
 from jitensor.runtime.njit import load_source
 
@@ -178,17 +180,68 @@ class Executable:
         return outputs
 
 
+class StagedExecutable:
+    """An executable for a graph with sizes that are known only after some of it has run (`x[mask]`, `nonzero`, `unique`):
+    compiled parts, with the nodes that find sizes between them. Called like `Executable`."""
+
+    def __init__(self, graph: Graph, united: Mapping[str, int | Dim] | None = None) -> None:
+        self.graph = graph
+        self.stages = [(s, s.graph and Executable(s.graph, united)) for s in split(graph)]
+
+    def __call__(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[np.ndarray[Any, Any]]:
+        values: dict[int, Any] = {v.id: a for v, a in zip(self.graph.inputs, arguments, strict=True)}
+        values.update({c.value.id: c.source for c in self.graph.captures})
+        found = dict(sizes)
+        for stage, executable in self.stages:
+            if executable is not None:
+                results = executable([values[v.id] for v in stage.inputs], found)
+            else:
+                results = self._run_node(stage, [np.asarray(values[v.id]) for v in stage.inputs], found)
+            values.update(zip([v.id for v in stage.outputs], results, strict=True))
+        given = {id(a) for a in arguments}
+        outputs = [values[v.id] for v in self.graph.outputs]
+        return [np.array(o) if id(o) in given or not isinstance(o, np.ndarray) else o for o in outputs]
+
+    def _run_node(self, stage: Stage, inputs: list[Any], sizes: dict[str, int]) -> list[Any]:
+        """A node whose result decides sizes: by NumPy."""
+        assert stage.node is not None
+        params = {name: concrete(p, sizes) for name, p in stage.node.params}
+        results = stage.node.primitive.evaluate(*inputs, **params)
+        results = list(results) if isinstance(results, tuple) else [results]
+        made = []
+        for value, result in zip(stage.node.outputs, results, strict=True):
+            made.append(np.ascontiguousarray(result, value.dtype.numpy).reshape(np.shape(result)))
+            bind_sizes(value.shape, made[-1].shape, sizes)
+        tally.library_calls += 1
+        tally.bytes_allocated += sum(m.nbytes for m in made)
+        return made
+
+    def runners(self) -> list[ProgramRunner]:
+        """The programs made so far."""
+        return [r for _, e in self.stages if e is not None for r in e.runners()]
+
+    def runner_for(self, arguments: Sequence[Any]) -> ProgramRunner | None:
+        """None: no single program runs a call."""
+        return None
+
+    def describe(self, arguments: Sequence[Any] | None = None) -> Program:
+        """The program of the first part."""
+        return next(e for _, e in self.stages if e is not None).describe()
+
+
 def _is_direct(array: Any) -> bool:
     """Can kernels walk it as it is: aligned, native, strides in whole elements?"""
     size = array.itemsize
     return array.flags.aligned and array.dtype.isnative and all(s % size == 0 for s in array.strides)
 
 
-def build(graph: Graph, united: Mapping[str, int | Dim] | None = None) -> Executable:
+def build(graph: Graph, united: Mapping[str, int | Dim] | None = None) -> Executable | StagedExecutable:
     """The executable of a verified graph. united: size symbols that the trace found equal to another size.
 
     Programs are shared: graphs that differ only in sizes and constants reuse one.
     """
+    if any(node.primitive.data_shape for node in graph.nodes):
+        return StagedExecutable(graph, united)
     return Executable(graph, united)
 
 

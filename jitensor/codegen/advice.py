@@ -5,7 +5,7 @@ from __future__ import annotations
 # Thresholds in instructions of the loop's body. Long dependency chains gain from a second or fourth independent copy;
 # past LONG the copies spill and take long to compile, and even the scalar rest of the loop is better folded into masked
 # vectors. Measured: Black-Scholes 6.4 -> 4.9 ns, gelu 1.36 -> 1.13 ns an element; 250 operations compile 30 % faster.
-SHORT, MIDDLE, LONG = 64, 130, 450
+SHORT, MIDDLE, LONG = 40, 130, 450
 
 
 def advise(length: int, fmas: int, *, accumulates: bool) -> tuple[str, int] | None:
