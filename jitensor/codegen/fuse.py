@@ -1,7 +1,8 @@
 """Fusion: Graph -> Plan, an ordered list of steps (fused groups and calls) over buffers.
 
-One walk over the nodes. A value is an *expression* while it lives only inside a group's loops, and a *view* once it is in
-memory. Each node joins the groups of its operands where the rules below allow it; otherwise operands go to memory first.
+One walk over the nodes. A value is an *expression* while it lives only inside a group's loops, and a *view* once it is
+in memory. Each node joins the groups of its operands where the rules below allow it; otherwise operands go to memory
+first.
 
   F1 an elementwise node joins its operands' groups when their loops can be matched dimension by dimension;
   F2 no join may put a group both before and after another (followed along what each group waits for);
@@ -45,7 +46,7 @@ class _Fuser:
         self.owner: dict[int, Group | Step] = {}  # bit -> what has run once the bit is done
         self.producer: dict[int, Node] = {}
         self.bit: dict[int, int] = {}  # value id -> its node's bit
-        self.uses: dict[int, list[int]] = {}  # value id -> positions of what reads it: nodes, then outputs, then updates
+        self.uses: dict[int, list[int]] = {}  # value id -> positions of readers: nodes, then outputs, then updates
         self.buffers: list[Buffer] = []
         self.needs: dict[Group, int] = {}
         self._relate()
@@ -183,7 +184,8 @@ class _Fuser:
         shape = node.output.shape
         view = reshaped(base, shape)
         if view is None:
-            copied, needs = self._copy(Read(base, ()), base.shape, node.output.dtype, needs, bit=self.bit[node.output.id])
+            result = node.output
+            copied, needs = self._copy(Read(base, ()), base.shape, result.dtype, needs, bit=self.bit[result.id])
             view = reshaped(copied, shape)
             assert view is not None
         return view, needs
@@ -355,9 +357,7 @@ class _Fuser:
             dims[d] = axis.find() if axis else None
         return True
 
-    def _match_rest(
-        self, a: Group, b: Group, pairs: dict[Axis, Axis], left_a: list[Axis], left_b: list[Axis]
-    ) -> bool:
+    def _match_rest(self, a: Group, b: Group, pairs: dict[Axis, Axis], left_a: list[Axis], left_b: list[Axis]) -> bool:
         """Pairs the reduced loops that the node does not show; False where reductions do not fit each other."""
         red_a, red_b = {x.find() for x in a.reduced}, {x.find() for x in b.reduced}
         if not red_a and not red_b:
@@ -577,12 +577,7 @@ class _Fuser:
         """Stores a value into part of a buffer that nothing else reads yet. Returns the bit of the storing step."""
         expression = self.expressions.get(value.id)
         group = expression.group.find() if expression is not None and expression.group is not None else None
-        if (
-            expression is not None
-            and group is not None
-            and all(a is not None or n == 1 for a, n in zip(expression.axes, value.shape, strict=True))
-            and {a.find() for a in expression.axes if a is not None} == set(group.live_axes()) - set(_rows(group, expression.source))
-        ):
+        if expression is not None and group is not None and self._computes_once(group, expression, value):
             group.writes.append(Write(expression.source.id, region, expression.axes))
             return self.bit[expression.source.id]
         if expression is not None and expression.group is None:
@@ -591,6 +586,14 @@ class _Fuser:
             fill.writes.append(Write(expression.source.id, region, axes))
             return fill.mask
         return self._copy(Read(self._view(value), ()), value.shape, value.dtype, self.view_needs[value.id], region)[1]
+
+    def _computes_once(self, group: Group, expression: Expression, value: Value) -> bool:
+        """Does the group's nest, or the part of it outside its reduced loops, compute each element once?"""
+        for axis, n in zip(expression.axes, value.shape, strict=True):
+            if n != 1 and (axis is None or axis.find().extent != n):
+                return False
+        loops = {a.find() for a in expression.axes if a is not None}
+        return loops == set(group.live_axes()) - set(_rows(group, expression.source))
 
     def _update_chains(self) -> dict[int, int]:
         """For values that may take over an argument's memory: value id -> the argument's id."""
@@ -627,7 +630,8 @@ class _Fuser:
             buffer = view.buffer
             chained = self.chains.get(value.id)
             temporary = buffer.kind == "temp" and view.is_whole and self._owns(base)
-            if temporary or (buffer.kind == "input" and chained is not None and chained in (base.id, self.chains.get(base.id))):
+            own = buffer.kind == "input" and chained is not None and chained in (base.id, self.chains.get(base.id))
+            if temporary or own:
                 return view, self.view_needs[base.id] | self._readers(base.id)
         target = whole(self._buffer(value.dtype, value.shape))
         if view is None and base.id in self.expressions:
@@ -690,12 +694,7 @@ class _Fuser:
 
     def _covers(self, group: Group, expression: Expression, value: Value) -> bool:
         """Does each iteration of the group compute one element of the value, and each element come from one?"""
-        if group.closed or group.reduced:
-            return False
-        for axis, n in zip(expression.axes, value.shape, strict=True):
-            if n != 1 and (axis is None or axis.find().extent != n):
-                return False
-        return {a.find() for a in expression.axes if a is not None} == set(group.live_axes())
+        return not group.closed and not group.reduced and self._computes_once(group, expression, value)
 
     def _store_updates(self) -> None:
         """The callers' arrays get their new values, unless a chain of updates has already written them there."""
@@ -707,7 +706,8 @@ class _Fuser:
             if view is not None and view == self.views[target.id]:
                 continue
             if view is not None and view.buffer in targets:  # another array that may be overwritten first
-                view, bit = self._copy(Read(view, ()), new.shape, new.dtype, self.view_needs[new.id], bit=1 << first + k)
+                needs = self.view_needs[new.id]
+                view, bit = self._copy(Read(view, ()), new.shape, new.dtype, needs, bit=1 << first + k)
                 new = Value(-1 - k, new.type)
                 self.views[new.id], self.view_needs[new.id] = view, bit
             pending.append((target, new))
@@ -808,8 +808,8 @@ def _aligned(dims: list[Axis | None], rank: int) -> list[Axis | None]:
 
 
 def _unify(dims: list[Axis | None], axes: Axes, shape: Shape) -> bool:
-    """Lays a value's loops over the node's dimensions (aligned at the right); False where two loops meet, or where a loop
-    is not as long as the dimension (broadcast in a way that shows only when called)."""
+    """Lays a value's loops over the node's dimensions (aligned at the right). False where two loops meet, or where a
+    loop is not as long as the dimension (broadcast in a way that shows only when called)."""
     trial = list(dims)
     for d, axis in enumerate(axes, len(dims) - len(axes)):
         if axis is None:

@@ -36,7 +36,7 @@ class Read:
 
 
 class Member:
-    """A node computed inside a group: its operands (ids of members and host numbers, or reads) and its result's axes."""
+    """A node computed inside a group: operands (ids of members and host numbers, or reads) and its result's axes."""
 
     __slots__ = ("node", "operands", "axes")
 
@@ -58,7 +58,7 @@ class Write:
 
 
 class Group:
-    """`axes`: every loop, outer first. `reduced`: those that reductions run over, or empty. `mask`: its nodes as bits."""
+    """`axes`: every loop, outer first. `reduced`: those that reductions run over. `mask`: its nodes as bits."""
 
     __slots__ = ("axes", "reduced", "members", "writes", "mask", "parent", "waits_for", "closed", "sequence")
 
@@ -97,7 +97,7 @@ class Group:
 
 
 class Expression:
-    """Where a value stands while it is not in memory: member (or host number) `source` of `group`, seen through `axes`."""
+    """Where a value is while it is not in memory: member (or host number) `source` of `group`, seen through `axes`."""
 
     __slots__ = ("group", "source", "axes")
 

@@ -74,7 +74,7 @@ def moved(view: View, movement: Any, shape: Shape, params: dict[str, Any]) -> Vi
         for d, (start, step) in enumerate(movement.start_step(view.shape, **params)):
             offset = offset + start * strides[d]
             strides[d] = strides[d] * step
-    walked = []
+    walked: list[Size] = []
     for n, d in zip(shape, movement.source(view.shape, **params), strict=True):
         if d is None:
             walked.append(0)
