@@ -178,6 +178,7 @@ class _Writer:
         self.floats: dict[str, str] = {}  # name -> double value
         self.sizes: dict[str, str] = {}  # z symbol -> i64 value
         self.declared: set[str] = set()
+        self.returned: set[int] = set()  # buffers whose arrays are outputs already
         self.globals: list[str] = []
         self.heavy: list[str | None] = []  # of each launch, see is_heavy
         launches = self.program.launches
@@ -412,8 +413,8 @@ class _Writer:
         """The integer arguments of a launch on the stack."""
         values = [self.integer(n, self.sizes) for n in step.binding.ints]
         kernel, kept, pairs = self.spec.variants[k]
-        for position, value in pairs:
-            self.require(self.compare("eq", values[position], str(value)))
+        for position, known in pairs:
+            self.require(self.compare("eq", values[position], str(known)))
         if kernel.scratch and kernel.parallel and any(kernel.reduced):
             self.require(self.compare("le", values[len(kernel.reduced) - 1], str(SCRATCH)))
         if may_be_chunked(step.kernel):
@@ -557,7 +558,7 @@ class _Writer:
         return self.set("fn", f"load ptr, ptr {place}")
 
     def launch(self, arguments: list[tuple[str, list[str]]], numbers: list[str]) -> None:
-        calls = []
+        calls: list[tuple[str, str, str | None]] = []
         for k, (step, (ints, values)) in enumerate(zip(self.program.launches, arguments, strict=True)):
             kernel = self.spec.variants[k][0]
             # Behind the buffers the driver puts the place of partial results, under two types.
@@ -707,16 +708,10 @@ class _Writer:
             descr = self.word(self.dtype_word[view.buffer.dtype])
             function = self.api(PYARRAY_SCALAR)
             return self.set("r", f"call ptr {function}(ptr {self.data[number]}, ptr {descr}, ptr null)")
-        if number in self.spec_arrays_returned:
+        if number in self.returned:
             self.emit(f"call void @Py_IncRef(ptr {self.made[number]})")
-        self.spec_arrays_returned.add(number)
+        self.returned.add(number)
         return self.made[number]
-
-    @property
-    def spec_arrays_returned(self) -> set[int]:
-        if not hasattr(self, "_returned"):
-            self._returned: set[int] = set()
-        return self._returned
 
 
 DISPATCHER = f"""\

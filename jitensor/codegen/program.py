@@ -14,7 +14,7 @@ from jitensor.codegen.fuse import fuse
 from jitensor.codegen.group import Read
 from jitensor.codegen.kernel import Binding, Kernel, lower_group
 from jitensor.codegen.plan import Call, Plan, Step
-from jitensor.codegen.views import Buffer, View, row_major_strides, whole
+from jitensor.codegen.views import Buffer, Size, View, row_major_strides, whole
 from jitensor.ir.dims import Dim, symbol
 from jitensor.ir.graph import CONSTANT, Graph
 
@@ -61,7 +61,7 @@ class Program:
             views[v.id] = self._input_view(buffer, layout)
         self.plan: Plan = fuse(skeleton, views)
         _reuse_dead_buffers(self.plan)
-        self.buffers = [*self.inputs, *[b for b in self.plan.buffers]]
+        self.buffers = [*self.inputs, *self.plan.buffers]
         self._number = {b: i for i, b in enumerate(self.buffers)}
         self.steps = [self._step(s) for s in self.plan.steps]
         self.allocated = self._allocations()
@@ -73,11 +73,11 @@ class Program:
         rank = len(buffer.shape)
         if isinstance(layout, tuple) and layout[0] != "S":
             inner = row_major_strides(tuple(buffer.shape[d] for d in layout))
-            strides = [0] * rank
+            strides: list[Size] = [0] * rank
             for d, stride in zip(layout, inner, strict=True):
                 strides[d] = stride
             return View(buffer, 0, buffer.shape, tuple(strides))
-        named = []
+        named: list[Size] = []
         for d in range(rank):
             if layout[1] and d == rank - 1:
                 named.append(1)

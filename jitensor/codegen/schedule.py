@@ -390,7 +390,7 @@ class _Scheduler:
             for total in totals.values():
                 total.redone = total.quick = False
         inner = len(self.kernel.reduced) - 1
-        bounds = {k: (0, self._extent(k)) for k in self.reduced}
+        bounds: dict[int, tuple[Any, Any]] = {k: (0, self._extent(k)) for k in self.reduced}
         if outer is not None:
             bounds[self.kept] = outer
         start, stop = bounds[inner]
@@ -928,8 +928,11 @@ class _Stages:
         chunk = s._name("chunk")
         inside: list[Any] = []
         for i, total in totals.items():
-            kinds = enumerate(total.partial_kinds())
-            total.merge(tuple([self._load(k, self._partial(chunk, i, part, inside), inside) for part, k in kinds]), inside)
+            parts = [
+                self._load(kind, self._partial(chunk, i, part, inside), inside)
+                for part, kind in enumerate(total.partial_kinds())
+            ]
+            total.merge(tuple(parts), inside)
         if totals:
             body.append(For(chunk, 0, self.chunks, 1, inside))
         for i, total in totals.items():
@@ -1112,7 +1115,7 @@ class _Column:
         if isinstance(extent, int):
             return [self._loop(begin), For(name, 0, extent, 1, inner), self._loop(fold)]
         block, limit, end = self.s._name("rows"), self.s._name("limit"), self.s._name("end")
-        body = [IntOp(limit, "add", block, BLOCK), IntOp(end, "min", limit, extent)]
+        body: list[Any] = [IntOp(limit, "add", block, BLOCK), IntOp(end, "min", limit, extent)]
         body += [self._loop(begin), For(name, block, end, 1, inner), self._loop(fold)]
         return [For(block, 0, extent, BLOCK, body)]
 
