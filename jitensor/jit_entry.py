@@ -1,7 +1,7 @@
 """Native entries for `jt.jit`: what a trace checks and returns, as an `EntrySpec`.
 
-Owns the translation of a trace's guards, numbers and results; where one of them needs Python, `make` raises `Unsupported` with
-the reason and the Python path goes on serving. Must not know how entries are written or called.
+Owns the translation of a trace's guards, numbers and results; where one of them needs Python, `make` raises
+`Unsupported` with the reason and the Python path goes on serving. Must not know how entries are written or called.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def make(
     sizes: Mapping[str, int],
     form: CallForm,
 ) -> entry.Specialisation:
-    """The compiled entry for calls that this trace serves, written in this form, with parameters like `values` (those not
-    passed at their defaults), which the trace bound to `arguments` and `sizes`. Raises Unsupported."""
+    """The compiled entry for calls that this trace serves, written in this form, with parameters like `values` (those
+    not passed at their defaults), which the trace bound to `arguments` and `sizes`. Raises Unsupported."""
     maker = _Maker(trace, key, values, form)
     spec = maker.spec(arguments, sizes)
     symbol = "entry"

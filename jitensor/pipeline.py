@@ -52,7 +52,7 @@ def compile_kernel(kernel: Kernel) -> CompiledKernel:
 class Executable:
     """A graph bound to its program. Calling it never traces and never looks at Python values other than these:
 
-    arguments: one per graph input, in order: an ndarray of the declared dtype and rank (any strides), or, for the inputs in
+    arguments: one per graph input, in order: an ndarray of the declared dtype and rank (any strides), or, for inputs in
         `graph.scalars`, a number of the declared dtype (NumPy scalar).
     sizes: the value of each symbol of the graph's Dims.
     Returns one fresh ndarray per output (0-d for scalars). Arrays of `graph.updates` are written in place.
@@ -131,7 +131,7 @@ class Executable:
         return any(k != i and np.may_share_memory(arguments[k], arguments[i]) for k in self._written)
 
     def launches(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[Any]:
-        """The bound kernel launches of a call with C-contiguous arguments; empty where the program has other steps too."""
+        """The bound kernel launches of a call with C-contiguous arguments; empty where the program has other steps."""
         runner = self.runner(("C",) * sum(not s for s in self._is_scalar))
         steps = runner.bind(self._actual(sizes)).steps
         return [s for s in steps if hasattr(s, "variant")] if all(hasattr(s, "variant") for s in steps) else []
@@ -164,7 +164,7 @@ class Executable:
         return Program(skeleton, layouts + self._fixed_layouts, len(self.outline.sizes))
 
     def describe(self, arguments: Sequence[Any] | None = None) -> Program:
-        """The program that a call with these arguments would run (C layout without), without compiling or running it."""
+        """The program that a call with these arguments would run (C layout without), neither compiled nor run."""
         n = sum(not s for s in self._is_scalar)
         layouts: tuple[Any, ...] = ("C",) * n
         if arguments is not None:
@@ -181,8 +181,8 @@ class Executable:
 
 
 class StagedExecutable:
-    """An executable for a graph with sizes that are known only after some of it has run (`x[mask]`, `nonzero`, `unique`):
-    compiled parts, with the nodes that find sizes between them. Called like `Executable`."""
+    """An executable for a graph with sizes that are known only after some of it has run (`x[mask]`, `nonzero`,
+    `unique`): compiled parts, with the nodes that find sizes between them. Called like `Executable`."""
 
     def __init__(self, graph: Graph, united: Mapping[str, int | Dim] | None = None) -> None:
         self.graph = graph

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, dataclass_transform
 
 @dataclass_transform()
 class Record:
-    """Fields are the annotations of the class, in order; a value in the class body is the default. Compared by identity."""
+    """Fields are the annotations of the class, in order; a value in the class body is the default. By identity."""
 
     _fields: ClassVar[tuple[str, ...]] = ()
 

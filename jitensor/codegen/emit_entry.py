@@ -2,10 +2,10 @@
 
     PyObject *entry(int64_t *context, PyObject **args, Py_ssize_t nargs, PyObject *kwnames)
 
-checks every argument, allocates the outputs, runs the program's kernels, and returns the result; it returns 1 (no object has
-that address) where a check fails, and NULL with an exception set where allocation fails. It holds no address: types, dtypes,
-the array API and kernels come from `context`, an array of 64-bit words that runtime.entry fills. Must not know Python
-values, only `EntrySpec`.
+checks every argument, allocates the outputs, runs the program's kernels, and returns the result; it returns 1 (no
+object has that address) where a check fails, and NULL with an exception set where allocation fails. It holds no
+address: types, dtypes, the array API and kernels come from `context`, an array of 64-bit words that runtime.entry
+fills. Must not know Python values, only `EntrySpec`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from jitensor.ir.types import DType
 from jitensor.records import Record
 
 # Words of the context that every entry uses; others follow in the order of `EntrySpec.words`.
-NDARRAY, API, LAUNCHES, BYTES, POOL, FIRST_WORD = 0, 1, 2, 3, 4, 5
-PYARRAY_SCALAR, PYARRAY_NEW = 60, 93  # slots of NumPy's C API
+NDARRAY, API, LAUNCHES, BYTES, POOL, HANDLER, FIRST_WORD = 0, 1, 2, 3, 4, 5, 6
+PYARRAY_SCALAR, PYARRAY_NEW, SET_HANDLER = 60, 93, 304  # slots of NumPy's C API
+LARGE = 1 << 18  # bytes of a result from which on its memory comes from the store (runtime.memory)
+NO_STORE = 1  # the word of the handler where the store is not used; 0 where it is not there yet
 FAIL = 1
 RELEASE_BYTES = 1 << 16  # calls that touch more than this run without the GIL
 ALIGNED_CARRAY, WRITEABLE = 0x101, 0x400
@@ -136,7 +138,7 @@ class SameObject(Record):
 
 
 class FloatStep(Record):
-    """`name` is a Python float computed from others: tree is ("add", a, b), ("neg", a), ("const", value), ("name", n)."""
+    """`name` is a Python float computed from others: tree is ("add", a, b), ("neg", a), ("const", x), ("name", n)."""
 
     name: str
     tree: Any
@@ -435,7 +437,7 @@ class _Writer:
         return total
 
     def is_heavy(self, kernel: Kernel, values: list[str]) -> str | None:
-        """Is a launch worth the driver (an i1)? None for kernels that it cannot serve. The Python path loads the driver."""
+        """Is a launch worth the driver (an i1)? None for kernels it cannot serve. The Python path loads the driver."""
         if not is_divisible(kernel):
             return None
         work = self.set("m", f"mul i64 {self.product(values[: len(kernel.reduced)])}, {iteration_cost(kernel)}")
@@ -494,6 +496,11 @@ class _Writer:
         """Output arrays, and memory for scalars; buffer number -> pointer to its data."""
         self.data: dict[int, str] = {}
         self.made: dict[int, str] = {}  # buffer number -> array object
+        scalars = {
+            self.program._number[self.program.plan.outputs[p].buffer.storage]
+            for kind, p in self.spec.outputs if kind == "scalar"
+        }  # fmt: skip
+        arrays = {n: self.measure(self.program.buffers[n]) for n in self.program.allocated if n not in scalars}
         # Another thread may rebind a variable while the kernels run without the GIL.
         self.borrowed = [
             o for a, o in zip(self.spec.arguments, self.objects, strict=True)
@@ -503,42 +510,62 @@ class _Writer:
             self.emit(f"call void @Py_IncRef(ptr {object})")
         for number, position in enumerate(self.spec.arrays):
             self.data[number] = self.field(self.objects[position], self.at.data, "ptr")
-        scalars = {
-            self.program._number[self.program.plan.outputs[p].buffer.storage]
-            for kind, p in self.spec.outputs if kind == "scalar"
-        }  # fmt: skip
-        total = "0"
+        self.bytes = "0"
         for number in self.program.allocated:
-            buffer = self.program.buffers[number]
             if number in scalars:
                 self.data[number] = self.set("cell", "alloca [16 x i8], align 16")
-                continue
-            total = self.new_array(number, buffer, total)
-        self.bytes = total
+            else:
+                self.new_array(number, *arrays[number])
 
-    def new_array(self, number: int, buffer: Any, total: str) -> str:
-        if buffer.dtype.short in ("i64", "u64"):
-            type_number = 7 if buffer.dtype.kind == "i" else 8
-        else:
-            type_number = _TYPE_NUMBERS[buffer.dtype.short]
-        rank = len(buffer.shape)
-        dims = self.set("dims", f"alloca [{max(rank, 1)} x i64]")
+    def measure(self, buffer: Any) -> tuple[str, str, str]:
+        """An array's dimensions on the stack, its bytes, and whether it is large (an i1). The Python path makes the store
+        for large ones."""
+        dims = self.set("dims", f"alloca [{max(len(buffer.shape), 1)} x i64]")
         size = str(buffer.dtype.size)
         for d, n in enumerate(buffer.shape):
             value = self.integer(n, self.sizes)
             place = self.set("p", f"getelementptr i64, ptr {dims}, i64 {d}")
             self.emit(f"store i64 {value}, ptr {place}")
             size = self.set("n", f"mul i64 {size}, {value}")
-        function = self.api(PYARRAY_NEW)
-        made = self.set(
-            "new",
-            f"call ptr {function}(ptr {self.word(NDARRAY)}, i32 {rank}, ptr {dims}, i32 {type_number}, ptr null, ptr null, "
-            "i32 0, i32 0, ptr null)",
+        large = self.compare("ge", size, str(LARGE))
+        there = self.set("c", f"icmp ne ptr {self.handler()}, null")
+        self.require(self.set("c", f"or i1 {self.set('c', f'xor i1 {large}, true')}, {there}"))
+        return dims, size, large
+
+    def handler(self) -> str:
+        return self.field(self.word(HANDLER), 0, "ptr")
+
+    def new_array(self, number: int, dims: str, size: str, large: str) -> None:
+        buffer = self.program.buffers[number]
+        if buffer.dtype.short in ("i64", "u64"):
+            type_number = 7 if buffer.dtype.kind == "i" else 8
+        else:
+            type_number = _TYPE_NUMBERS[buffer.dtype.short]
+        call = (
+            f"call ptr {self.api(PYARRAY_NEW)}(ptr {self.word(NDARRAY)}, i32 {len(buffer.shape)}, ptr {dims}, "
+            f"i32 {type_number}, ptr null, ptr null, i32 0, i32 0, ptr null)"
         )
+        handler = self.handler()
+        used = self.set("c", f"icmp ugt ptr {handler}, inttoptr (i64 {NO_STORE} to ptr)")
+        self.serial += 1
+        n = self.serial
+        self.emit(f"br i1 {self.set('c', f'and i1 {large}, {used}')}, label %store{n}, label %plain{n}")
+        self.lines.append(f"store{n}:")
+        set_handler = self.api(SET_HANDLER)
+        before = self.set("h", f"call ptr {set_handler}(ptr {handler})")
+        stored = self.set("new", call)
+        for object in (self.set("h", f"call ptr {set_handler}(ptr {before})"), before):
+            self.emit(f"call void @Py_DecRef(ptr {object})")
+        self.emit(f"br label %array{n}")
+        self.lines.append(f"plain{n}:")
+        plain = self.set("new", call)
+        self.emit(f"br label %array{n}")
+        self.lines.append(f"array{n}:")
+        made = self.set("new", f"phi ptr [ {stored}, %store{n} ], [ {plain}, %plain{n} ]")
         self.require_made(made)
         self.made[number] = made
         self.data[number] = self.field(made, self.at.data, "ptr")
-        return self.set("n", f"add i64 {total}, {size}")
+        self.bytes = self.set("n", f"add i64 {self.bytes}, {size}")
 
     def require_made(self, made: str) -> None:
         """NULL: an exception is set; what was made before is given back."""

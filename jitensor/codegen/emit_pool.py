@@ -2,10 +2,10 @@
 
     int64_t run(Pool *, Kernel *, int64_t *plan, char **buffers, int64_t *ints, char *scalars, int64_t limit)
 
-cuts the launch into chunks (`codegen.work` makes the plan) and runs them on this thread and on sleeping workers, which it
-wakes by a semaphore. The caller takes chunks itself and waits only for those that a worker has begun, so a launch needs no
-worker to get on. One launch at a time has the workers; a second caller meanwhile runs its chunks alone. Must not know
-Python: the pool is `POOL_WORDS` words of zeroed memory that runtime.threads owns.
+cuts the launch into chunks (`codegen.work` makes the plan) and runs them on this thread and on sleeping workers, which
+it wakes by a semaphore. The caller takes chunks itself and waits only for those that a worker has begun, so a launch
+needs no worker to get on. One launch at a time has the workers; a second caller meanwhile runs its chunks alone. Must
+not know Python: the pool is `POOL_WORDS` words of zeroed memory that runtime.threads owns.
 """
 
 from __future__ import annotations

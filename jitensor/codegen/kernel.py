@@ -1,8 +1,8 @@
 """Kernels: one fused loop nest as data, generic in sizes, strides and constants.
 
-Owns the canonical form (loops in order, accesses by pattern, scalar body, reductions, writes), its text, and `lower_group`,
-which makes it from a group. The text decides the machine code; sizes, strides, offsets and hoisted numbers are
-arguments, listed beside the kernel in a `Binding`. Example, a mean of squares over a contiguous array:
+Owns the canonical form (loops in order, accesses by pattern, scalar body, reductions, writes), its text, and
+`lower_group`, which makes it from a group. The text decides the machine code; sizes, strides, offsets and hoisted
+numbers are arguments, listed beside the kernel in a `Binding`. Example, a mean of squares over a contiguous array:
 
     kernel (r0: n0) {
       t0 = read b0[r0] : f64
@@ -35,8 +35,8 @@ CHUNK = 16384  # elements of a partial result, where a full reduction is cut int
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """Which element of buffer `buffer` an iteration touches: a stride for each loop (a number, or STRIDED), an offset or
-    none."""
+    """Which element of buffer `buffer` an iteration touches: a stride for each loop (a number, or STRIDED), an offset
+    or none."""
 
     buffer: int
     strides: tuple[int, ...]
@@ -45,8 +45,8 @@ class Access:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Op:
-    """kind: read (access), scalar (slot), index (loop), apply (an elementwise primitive), reduce. `loops`: what it varies
-    along."""
+    """kind: read (access), scalar (slot), index (loop), apply (an elementwise primitive), reduce. `loops`: what it
+    varies along."""
 
     kind: str
     dtype: DType
@@ -340,8 +340,8 @@ def may_be_chunked(kernel: Kernel) -> bool:
 
 
 def iterations_are_independent(kernel: Kernel) -> bool:
-    """Do different iterations of the outermost loop write different elements, and read none that another writes? Results
-    of a full reduction do not count: they are written once, after it."""
+    """Do different iterations of the outermost loop write different elements, and read none that another writes?
+    Results of a full reduction do not count: they are written once, after it."""
     reduced = kernel.reduced[0]
     written = {access for access, _ in kernel.writes}
     buffers = {kernel.accesses[a].buffer for a in written}
@@ -357,8 +357,8 @@ def iterations_are_independent(kernel: Kernel) -> bool:
 def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]:
     """The kernel that serves a launch with these integer arguments best.
 
-    Returns it, the positions of the arguments that it still takes, and the (position, value) pairs that it holds for. The
-    kernel itself, with no such pair, serves any sizes but long rows.
+    Returns it, the positions of the arguments that it still takes, and the (position, value) pairs that it holds for.
+    The kernel itself, with no such pair, serves any sizes but long rows.
     """
     last = len(kernel.reduced) - 1
     if is_chunked(kernel, ints):

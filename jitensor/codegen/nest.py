@@ -1,8 +1,8 @@
 """Loop nests: the imperative form between a kernel and its source, printed by every CPU writer.
 
 Statements are data; names are strings, assigned once except for `Variable`s. Index arithmetic is a sum of terms
-`loop * stride`, where a stride is 1 or the name of an integer argument. Must not know graphs or dtypes beyond the scalar
-types of `scalar.program`.
+`loop * stride`, where a stride is 1 or the name of an integer argument. Must not know graphs or dtypes beyond the
+scalar types of `scalar.program`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Programs: the steps that run a graph, generic in sizes and constants.
 
-A `Program` is made once per skeleton and layout of the inputs. `bind(sizes)` evaluates every symbolic integer for actual
-sizes and gives a `BoundProgram`: shapes to allocate and integer arguments, ready to launch. Must not know how steps are
-executed (runtime.executor) or compiled (runtime.compiler).
+A `Program` is made once per skeleton and layout of the inputs. `bind(sizes)` evaluates every symbolic integer for
+actual sizes and gives a `BoundProgram`: shapes to allocate and integer arguments, ready to launch. Must not know how
+steps are executed (runtime.executor) or compiled (runtime.compiler).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Kernel -> loop nest for a CPU: which loops, in what order, with which accumulators and scratch.
 
-Row form: for each kept index, phases of loops over the reduced axes, in blocks of 512 elements whose sums are added with
-compensation. Column form (memory runs along the last kept loop): blocks of 256 kept elements, with one accumulator each
-on the stack, inside the reduced loops. Without reductions: plain nested loops, the last of which becomes vector code.
+Row form: for each kept index, phases of loops over the reduced axes, in blocks of 512 elements whose sums are added
+with compensation. Column form (memory runs along the last kept loop): blocks of 256 kept elements, with one accumulator
+each on the stack, inside the reduced loops. Without reductions: plain nested loops, the last of which becomes vector
+code.
 
 A phase reads the results of earlier phases (softmax: maximum; sum of exponentials; quotients). What an expensive op
 computed in one phase and a later phase needs again is kept in a scratch row on the stack while the row fits there.
@@ -189,7 +190,7 @@ class _Scheduler:
 
     def _blocks(self, variable: Name, start: Any, stop: Any, length: int, totals: Sequence[_Total], fast: list[Any],
                 flag: Name | None, slow: list[Any]) -> For:  # fmt: skip
-        """for block: fast loop; where an element was marked, or a total asks for it, the same block by the slow loop."""
+        """for block: fast loop; where an element was marked or a total asks for it, the same block by the slow one."""
         block, limit, end = self._name("block"), self._name("limit"), self._name("end")
         body: list[Any] = [IntOp(limit, "add", block, length), IntOp(end, "min", limit, stop)]
         body += [s for t in totals for s in t.start_block()]
@@ -358,7 +359,7 @@ class _Scheduler:
         return sorted(found)
 
     def _row_phase(self, phase: int, env: Env, body: list[Any], outer: tuple[Name, Name] | None) -> dict[int, _Total]:
-        """The loops of a phase; gives their totals. outer: the range of the outermost reduced loop, if not all of it."""
+        """The loops of a phase; gives their totals. outer: part of the outermost reduced loop's range, or None."""
         reductions, writes = self._sinks(phase)
         if not reductions and not writes:
             return {}
@@ -622,7 +623,7 @@ class _Total:
         return found + (self._copy(self.nan, self.saved_nan, "i1") if self._has_nan_flag else [])
 
     def ask_again(self, seen: Name) -> list[Any]:
-        """After the vector loop: does the block's extreme beat the one so far? Then the block is searched for its place."""
+        """After the vector loop: where the block's extreme beats the one so far, its place is searched for."""
         if not self.quick:
             return []
         program, get, found, params = self._reader()
@@ -865,11 +866,11 @@ class _Total:
 
 
 class _Stages:
-    """A chunked kernel. The call's range is `stage << 32` plus a range of chunks. Stage 2p runs the loops of phase p over
-    chunks, each of which leaves its totals in its own words of the partial results; stage 2p + 1 combines them in order,
-    leaves the sums in the fixed words, and writes what follows from them.
+    """A chunked kernel. The call's range is `stage << 32` plus a range of chunks. Stage 2p runs the loops of phase p
+    over chunks, each of which leaves its totals in its own words of the partial results; stage 2p + 1 combines them in
+    order, leaves the sums in the fixed words, and writes what follows from them.
 
-    Words of the partial results: rows of a chunk, number of chunks, then four for each reduction, then as many per chunk.
+    Words of the partial results: rows of a chunk, number of chunks, four for each reduction, then as many per chunk.
     """
 
     def __init__(self, scheduler: _Scheduler, env: Env) -> None:
@@ -943,7 +944,7 @@ class _Stages:
         if writes:
             s._straight([], writes, self._before(phase + 1, body), body, exact=True)
 
-    # Words of the partial results ---------------------------------------------------------------------------------------
+    # Words of the partial results -------------------------------------------------------------------------------------
 
     def _slot(self, number: int, body: list[Any]) -> Name:
         name = self.s._name("slot")

@@ -1,9 +1,9 @@
 """How much work a launch is, and how it may be cut into chunks: the plan that the driver (`emit_pool`) reads.
 
-Chunks are fixed by the kernel and its sizes, never by the number of threads, and their borders lie where the kernel's own
-blocks end: results are the same bits on any number of threads. A full reduction of more than `2 * CHUNK` elements runs in
-stages (`Kernel.chunked`, see `schedule`): partial results of chunks of CHUNK elements, added in order. Must not know
-threads.
+Chunks are fixed by the kernel and its sizes, never by the number of threads, and their borders lie where the kernel's
+own blocks end: results are the same bits on any number of threads. A full reduction of more than `2 * CHUNK` elements
+runs in stages (`Kernel.chunked`, see `schedule`): partial results of chunks of CHUNK elements, added in order. Must not
+know threads.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ OPERATION, BYTE = 20, 5
 
 
 def launch_plan(kernel: Kernel) -> tuple[int, ...]:
-    """loops, picoseconds of an innermost iteration, grain of the outermost loop, stages, slots of a partial result, fixed
-    slots, buffers."""
+    """loops, picoseconds of an innermost iteration, grain of the outermost loop, stages, slots of a partial result,
+    fixed slots, buffers."""
     loops = len(kernel.reduced)
     if kernel.chunked:
         slots = partial_slots(kernel)
@@ -55,7 +55,7 @@ def picoseconds(kernel: Kernel, ints: Sequence[int]) -> int:
 
 
 def phases(kernel: Kernel) -> list[int]:
-    """For an op that varies along a reduced loop the first phase that can compute it; for others how many must be over."""
+    """For an op that varies along a reduced loop the first phase that can compute it; else how many must be over."""
     found: list[int] = []
     for op in kernel.ops:
         latest = max((found[a] for a in op.args), default=0)

@@ -1,7 +1,7 @@
 """Sizes: integer expressions over symbols, in a normal form that proves most equalities by comparison.
 
-A size in a shape is an `int` or a `Dim`; arithmetic that comes out constant gives an `int` back. A Dim is a polynomial with
-integer coefficients over atoms; an atom is a symbol (`d0`) or an operation that the polynomial cannot hold
+A size in a shape is an `int` or a `Dim`; arithmetic that comes out constant gives an `int` back. A Dim is a polynomial
+with integer coefficients over atoms; an atom is a symbol (`d0`) or an operation that the polynomial cannot hold
 (`floordiv(d0 + 1, 2)`, `max(0, d1)`). Two Dims are equal when their normal forms are.
 
 What the normal form cannot decide is asked of the active `Resolver`: while tracing from real arguments it looks at the
@@ -270,7 +270,7 @@ def product(shape: tuple[int | Dim, ...]) -> int | Dim:
     return total
 
 
-# Questions whose answer the normal form may not hold -------------------------------------------------------------------
+# Questions whose answer the normal form may not hold ------------------------------------------------------------------
 
 
 class Resolver(Protocol):

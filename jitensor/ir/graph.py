@@ -1,7 +1,7 @@
 """Graphs: straight lists of single-assignment nodes, and the builder that makes them.
 
-Owns `Primitive` (the record that an op-table entry makes), `Value`, `Node`, `Graph`, `Capture` and `GraphBuilder` with its
-hash-consing. Must not know any op by name. Nothing is edited in place: passes rebuild.
+Owns `Primitive` (the record that an op-table entry makes), `Value`, `Node`, `Graph`, `Capture` and `GraphBuilder` with
+its hash-consing. Must not know any op by name. Nothing is edited in place: passes rebuild.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Primitive:
 
     type_rule(*input_types, **params) gives the output type(s) and raises ShapeError or DTypeError.
     evaluate(*arrays, **params) is the meaning in NumPy: eager rule, constant folding, test oracle.
-    `lower` holds what the family's emitter needs (an elementwise op's scalar program builder, a reduction's Reduction, a
-    movement op's index map); ops of family "library" have none and run `evaluate` at run time.
+    `lower` holds what the family's emitter needs (an elementwise op's scalar program builder, a reduction's Reduction,
+    a movement op's index map); ops of family "library" have none and run `evaluate` at run time.
     """
 
     name: str

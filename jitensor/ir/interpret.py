@@ -1,5 +1,5 @@
-"""What a graph means, in NumPy: each node's `evaluate`, in order. The reference for every compiled result, the first step
-of any hunt (`JITENSOR_DISABLE_JIT=1`), and the only executor that must not be clever."""
+"""What a graph means, in NumPy: each node's `evaluate`, in order. The reference for every compiled result, the first
+step of any hunt (`JITENSOR_DISABLE_JIT=1`), and the only executor that must not be clever."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Takes out of a graph what its program is generic in: sizes and constants. Graphs with equal skeletons share a program.
+"""Takes out of a graph what its program is generic in, sizes and constants: graphs with equal skeletons share one.
 
-A size above 1 becomes a symbol `z0, z1, ...` (one per distinct size, so the skeleton still says which are equal), a 0-d constant
-becomes a host number, a captured or constant array an array input. A constant that a rule may read (the exponent of a
-power) stays. `outline` makes the key and the values; the skeleton itself is built only for a key that is not known.
+A size above 1 becomes a symbol `z0, z1, ...` (one per distinct size, so the skeleton still says which are equal), a 0-d
+constant becomes a host number, a captured or constant array an array input. A constant that a rule may read (the
+exponent of a power) stays. `outline` makes the key and the values; the skeleton itself is built only for a key that is
+not known.
 
     multiply %0 %1 : f32[64, 10], constant 2.5        key: (multiply, (0, 1)) ... over f32[z0, z1], f32[]
 """

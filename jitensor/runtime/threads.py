@@ -1,8 +1,8 @@
 """The threads that kernels run on: how many, the pool's memory, its driver.
 
 Owns the pool of this process and `run_kernel`, the driver's Python face. The workers are native threads that the driver
-itself starts at the first launch worth it (`codegen.emit_pool`): they sleep on a semaphore, never touch Python, and are gone
-in a forked child, which starts its own. Must not know programs.
+itself starts at the first launch worth it (`codegen.emit_pool`): they sleep on a semaphore, never touch Python, and are
+gone in a forked child, which starts its own. Must not know programs.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def driver() -> Any:
 
 
 def get_num_threads() -> int:
-    """Return how many threads one kernel may use here: what the settings ask for, else as many cores as this process may
-    use."""
+    """Return how many threads one kernel may use: what the settings ask for, else the cores that this process may."""
     return settings.active().num_threads or _default()
 
 
