@@ -52,20 +52,24 @@ def vjp_of(
             _accumulate(emit, total, value, cotangent)
     kept = {v.id for v in sources}
     for node in reversed(active):
-        found = tuple([total.get(v.id) for v in node.outputs])
-        if all(g is None for g in found):
+        g = _taken(total, node.outputs, kept)
+        if g is None:
             continue
-        for v in node.outputs:
-            if v.id not in kept:
-                total.pop(v.id, None)
         if visit is not None:
             visit(node)
-        parts = _cotangents_of(node, found if len(found) > 1 else found[0], emit, lookup, literal)
-        for v, part in zip(node.inputs, parts, strict=True):
-            if part is None or v.id not in reached:
-                continue
-            _accumulate(emit, total, v, part() if callable(part) else part)
+        for v, part in zip(node.inputs, _cotangents_of(node, g, emit, lookup, literal), strict=True):
+            if part is not None and v.id in reached:
+                _accumulate(emit, total, v, part() if callable(part) else part)
     return [total.get(v.id) for v in sources]
+
+
+def _taken(total: dict[int, Any], outputs: tuple[Value, ...], kept: set[int]) -> Any:
+    """What has come together for a node's results: a cotangent, of several results a tuple; None where nothing has.
+    It is let go of, unless the caller asked for it."""
+    found = [total.get(v.id) if v.id in kept else total.pop(v.id, None) for v in outputs]
+    if len(found) == 1:
+        return found[0]
+    return tuple(found) if any([g is not None for g in found]) else None
 
 
 def _depending(nodes: Iterable[Node], reached: set[int]) -> list[Node]:
@@ -73,7 +77,7 @@ def _depending(nodes: Iterable[Node], reached: set[int]) -> list[Node]:
     active = []
     for node in nodes:
         if not reached.isdisjoint([v.id for v in node.inputs]):
-            results = [v.id for v in node.outputs if v.dtype.is_inexact]
+            results = [v.id for v in node.outputs if v.dtype.kind in "fc"]
             if results:
                 reached.update(results)
                 active.append(node)
@@ -96,7 +100,7 @@ def _cotangents_of(
             "with custom_gradient.",
             location=node.location,
         )
-    params = dict(node.params)
+    params = dict(node.params) if node.params else {}
     if primitive.literal_constants:
         known = {i: literal(node.inputs[i]) for i in primitive.literal_constants}
         params["literals"] = {i: array for i, array in known.items() if array is not None}

@@ -28,7 +28,7 @@ def as_dtype(x: Expr, dtype: types.DType) -> Expr:
 rule(a.add, lambda g, y, p, q: g, lambda g, y, p, q: g)
 rule(a.subtract, lambda g, y, p, q: g, lambda g, y, p, q: -g)
 rule(a.multiply, lambda g, y, p, q: g * q.conj, lambda g, y, p, q: g * p.conj)
-rule(a.divide, lambda g, y, p, q: g / q.conj, lambda g, y, p, q: -(g * y.conj / q.conj))
+rule(a.divide, lambda g, y, p, q: g / q.conj, lambda g, y, p, q: -(g / q.conj * y.conj))  # one division for both
 rule(a.remainder, lambda g, y, p, q: g, lambda g, y, p, q: -(g * floor_divide(p, q)))
 rule(a.fmod, lambda g, y, p, q: g, lambda g, y, p, q: -(g * trunc(p / q)))
 rule(a.negative, lambda g, y, x: -g)

@@ -48,7 +48,9 @@ class Expr:
         return other.value if isinstance(other, Expr) else constant(self.emit, other, self.dtype)
 
     def _with(self, primitive: Primitive, other: Expr | Number) -> Expr:
-        return Expr(self.emit, self.emit(primitive, self.value, self._value_of(other)))
+        emit = self.emit
+        right = other.value if other.__class__ is Expr else self._value_of(other)
+        return Expr(emit, emit(primitive, self.value, right))
 
     def _after(self, primitive: Primitive, other: Expr | Number) -> Expr:
         return Expr(self.emit, self.emit(primitive, self._value_of(other), self.value))
@@ -83,7 +85,9 @@ class Expr:
     @property
     def conj(self) -> Expr:
         """The complex conjugate; a real value itself."""
-        return Expr(self.emit, self.emit(a.conjugate, self.value)) if self.is_complex else self
+        if self.value.type.dtype.kind != "c":
+            return self
+        return Expr(self.emit, self.emit(a.conjugate, self.value))
 
     def zeros(self) -> Expr:
         return Expr(self.emit, zeros_like(self.emit, self.type))
@@ -115,17 +119,20 @@ def rule(primitive: Primitive, *partials: Partial | None) -> None:
     back to that operand's shape; None where there is none."""
 
     def vjp(emit: Emit, g: Any, outputs: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        formula = Expr(emit, g), Expr(emit, outputs[0]), *[Expr(emit, v) for v in inputs]
-
-        def cotangent(partial: Partial, type: TensorType) -> Any:
-            return unbroadcast(emit, partial(*formula).value, type)
-
+        formula = [Expr(emit, g), Expr(emit, outputs[0]), *[Expr(emit, v) for v in inputs]]
         return tuple(
-            None if partial is None else functools.partial(cotangent, partial, v.type)
-            for partial, v in zip(partials, inputs, strict=True)
+            [
+                None if partial is None else functools.partial(_cotangent, formula, partial, v)
+                for partial, v in zip(partials, inputs, strict=True)
+            ]
         )
 
     primitive.vjp = vjp
+
+
+def _cotangent(formula: list[Expr], partial: Partial, operand: Any) -> Any:
+    result = partial(*formula)
+    return unbroadcast(result.emit, result.value, operand.type)
 
 
 def flat(*primitives: Primitive) -> None:

@@ -61,8 +61,8 @@ rule(trig.arccosh, lambda g, y, x: g / (sqrt(x - 1) * sqrt(x + 1)).conj)  # as o
 rule(trig.arctanh, lambda g, y, x: g / ((1 - x) * (x + 1)).conj)
 rule(
     trig.arctan2,
-    lambda g, y, p, q: g * (q / _squared_radius(p, q)),
-    lambda g, y, p, q: -(g * (p / _squared_radius(p, q))),
+    lambda g, y, p, q: g / _squared_radius(p, q) * q,
+    lambda g, y, p, q: -(g / _squared_radius(p, q) * p),
 )
 rule(trig.degrees, lambda g, y, x: on(trig.degrees)(g))
 rule(trig.radians, lambda g, y, x: on(trig.radians)(g))
