@@ -69,7 +69,8 @@ def make(
     symbol = "entry"
     text = emit_entry(spec, symbol, entry.offsets())
     launches = maker.kernels
-    words = [k.address for k in launches] + [id(d.numpy) for d in dtype_words(spec)] + [o if isinstance(o, Address) else id(o) for o in maker.objects]
+    words = [k.address for k in launches] + [id(d.numpy) for d in dtype_words(spec)]
+    words += [o if isinstance(o, Address) else id(o) for o in maker.objects]
     keep = (launches, maker.objects, [d.numpy for d in dtype_words(spec)], trace)
     return entry.Specialisation(uncounted_code(text, symbol), words, keep)
 
@@ -181,7 +182,7 @@ class _Maker:
             place, slot = arguments[position][3:]
             arguments[position] = ArrayArg(slot, types.as_dtype(key[1]), sizes, i in trace.written, place)
             arrays.append(position)
-        for position, argument in enumerate(arguments):
+        for argument in arguments:
             if isinstance(argument, tuple):
                 raise Unsupported("an array argument is not read")
         return arguments, arrays

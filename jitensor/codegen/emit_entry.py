@@ -283,7 +283,8 @@ class _Writer:
 
     def module(self, symbol: str) -> str:
         head = f"define ptr @{symbol}(ptr %context, ptr %args, i64 %nargs, ptr %kwnames) {{"
-        fail = ["fail:", f"  ret ptr inttoptr (i64 {FAIL} to ptr)", "}", '!0 = !{!"branch_weights", i32 1000, i32 1}', ""]
+        fail = ["fail:", f"  ret ptr inttoptr (i64 {FAIL} to ptr)", "}"]
+        fail += ['!0 = !{!"branch_weights", i32 1000, i32 1}', ""]
         declared = {*self.declared, "declare ptr @PyEval_SaveThread()", "declare void @PyEval_RestoreThread(ptr)",
                     "declare void @Py_DecRef(ptr)", "declare void @Py_IncRef(ptr)"}  # fmt: skip
         return "\n".join([*sorted(declared), *self.globals, head, "entry:", *self.lines, *fail])
@@ -456,11 +457,10 @@ class _Writer:
             if isinstance(source, str):
                 self.store_converted(dtype, source, place)
             else:
-                for offset, byte in enumerate(source):
-                    if offset % 8 == 0:
-                        word = int.from_bytes(source[offset : offset + 8].ljust(8, b"\0"), "little", signed=True)
-                        part = self.set("p", f"getelementptr i8, ptr {place}, i64 {offset}")
-                        self.emit(f"store i64 {word}, ptr {part}")
+                for offset in range(0, len(source), 8):
+                    word = int.from_bytes(source[offset : offset + 8].ljust(8, b"\0"), "little", signed=True)
+                    part = self.set("p", f"getelementptr i8, ptr {place}, i64 {offset}")
+                    self.emit(f"store i64 {word}, ptr {part}")
         return places
 
     def store_converted(self, dtype: DType, name: str, place: str) -> None:
@@ -518,8 +518,8 @@ class _Writer:
                 self.new_array(number, *arrays[number])
 
     def measure(self, buffer: Any) -> tuple[str, str, str]:
-        """An array's dimensions on the stack, its bytes, and whether it is large (an i1). The Python path makes the store
-        for large ones."""
+        """An array's dimensions on the stack, its bytes, and whether it is large (an i1). The Python path makes the
+        store for large ones."""
         dims = self.set("dims", f"alloca [{max(len(buffer.shape), 1)} x i64]")
         size = str(buffer.dtype.size)
         for d, n in enumerate(buffer.shape):

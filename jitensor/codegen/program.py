@@ -136,7 +136,8 @@ class Program:
             if isinstance(s, CallStep) else [] for s in self.steps
         ]  # fmt: skip
         self.params_at = [
-            {k: _put_param(v, put) for k, v in s.call.node.params} if isinstance(s, CallStep) else {} for s in self.steps
+            {k: _put_param(v, put) for k, v in s.call.node.params} if isinstance(s, CallStep) else {}
+            for s in self.steps
         ]
         self.output_views_at = [
             (put(v.offset), [put(n) for n in v.shape], [put(n) for n in v.strides]) for v in self.plan.outputs

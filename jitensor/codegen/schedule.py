@@ -175,7 +175,9 @@ class _Scheduler:
         writes = [w for w in self.kernel.writes if self._depth(self._write_loops(*w)) == depth + 1]
         return self._map(self.loop_names[depth], start, stop, ops, writes, env)
 
-    def _map(self, variable: Name, start: Any, stop: Any, ops: list[int], writes: list[tuple[int, int]], env: Env) -> Any:
+    def _map(
+        self, variable: Name, start: Any, stop: Any, ops: list[int], writes: list[tuple[int, int]], env: Env
+    ) -> Any:
         """A vector loop that only writes; block by block where its functions have a slow path."""
         fast: list[Any] = []
         flag = self._straight(ops, writes, dict(env), fast, exact=False)
@@ -211,7 +213,9 @@ class _Scheduler:
 
     # Straight code ----------------------------------------------------------------------------------------------------
 
-    def _straight(self, ops: list[int], writes: list[tuple[int, int]], env: Env, body: list[Any], *, exact: bool) -> Name | None:  # fmt: skip
+    def _straight(
+        self, ops: list[int], writes: list[tuple[int, int]], env: Env, body: list[Any], *, exact: bool
+    ) -> Name | None:
         """Loads, one scalar program for `ops`, stores. Extends env. Returns the name of the slow mark, or None."""
         wanted = [i for i in ops if i not in env]
         if not wanted and not writes:
@@ -228,13 +232,13 @@ class _Scheduler:
             else:
                 values[i] = self._apply(op, program, params, values, env)
         stored = []
-        for access, i in writes:
+        for _, i in writes:
             parts = values.get(i) or self._known(i, program, params, env)
             values[i] = parts
             stored.append(layout.to_memory(self.kernel.ops[i].dtype, parts))
         results = [v for i in wanted for v in values[i]] + [v for parts in stored for v in parts]
         flag = self._mark(program)
-        stems = [f"t{i}" for i in wanted for _ in values[i]] + ["out" for parts in stored for _ in parts]
+        stems = [f"t{i}" for i in wanted for _ in values[i]] + ["out"] * sum(len(parts) for parts in stored)
         if flag is not None:
             results.append(flag)
             stems.append("slow")
@@ -264,7 +268,9 @@ class _Scheduler:
             parts.append(value)
         return tuple(parts)
 
-    def _read(self, i: int, program: ScalarProgram, params: dict[int, Name], body: list[Any]) -> tuple[ScalarValue, ...]:
+    def _read(
+        self, i: int, program: ScalarProgram, params: dict[int, Name], body: list[Any]
+    ) -> tuple[ScalarValue, ...]:
         op = self.kernel.ops[i]
         raw = []
         for part, kind in enumerate(layout.memory_types(op.dtype)):
@@ -301,7 +307,9 @@ class _Scheduler:
         pattern: Access = self.kernel.accesses[access]
         dtype = self.kernel.buffers[pattern.buffer][0]
         terms = tuple(
-            (self.loop_names[k], f"s{access}_{k}" if s == STRIDED else s) for k, s in enumerate(pattern.strides) if s != 0
+            (self.loop_names[k], f"s{access}_{k}" if s == STRIDED else s)
+            for k, s in enumerate(pattern.strides)
+            if s != 0
         )
         scale = len(layout.memory_types(dtype))
         return Place(pattern.buffer, f"o{access}" if pattern.offset else None, terms, scale, part)
@@ -796,7 +804,9 @@ class _Total:
             self._add_exactly(total, lost, kind, name, None, found)
         return found
 
-    def _add_exactly(self, total: Name, lost: Name, kind: str, value: Name, error: Name | None, body: list[Any]) -> None:
+    def _add_exactly(
+        self, total: Name, lost: Name, kind: str, value: Name, error: Name | None, body: list[Any]
+    ) -> None:
         """total += value; what rounding loses of it, and `error`, go to `lost`."""
         names = [self.s._name("old") for _ in range(2)]
         body += [Get(n, v, kind) for n, v in zip(names, (total, lost), strict=True)]

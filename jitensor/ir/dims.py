@@ -18,14 +18,14 @@ import functools
 import operator
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 
 class Atom:
     """A symbol (op is "symbol", args the name) or an opaque operation on sizes. Interned: compared by identity."""
 
     __slots__ = ("op", "args", "text", "_evaluate")
-    _known: dict[tuple[str, tuple[Any, ...]], Atom] = {}
+    _known: ClassVar[dict[tuple[str, tuple[Any, ...]], Atom]] = {}
 
     op: str
     args: tuple[Any, ...]

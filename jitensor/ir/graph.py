@@ -38,7 +38,7 @@ class Primitive:
     cost: int = 1  # scalar instructions a result costs, about; fusion weighs recomputation with it
     effects: bool = False
     data_shape: bool = False  # the result's shape depends on data
-    literal_constants: tuple[int, ...] = ()  # operands whose constant value rules may read: it stays in the program's key
+    literal_constants: tuple[int, ...] = ()  # operands whose constant value rules may read: it stays in the key
     vjp: Callable[..., Any] | None = None
     samples: Any = None
     tolerance: float = 0.0  # ULP that tests allow beyond NumPy, with the reason beside the entry

@@ -142,7 +142,8 @@ def as_dtype(value: Any) -> DType:
     try:
         return BY_NUMPY[np.dtype(value)]
     except (KeyError, TypeError):
-        raise TypeError(f"dtype {value!r} is not supported; jitensor has {', '.join(t.name for t in NUMBERS)}") from None
+        names = ", ".join(t.name for t in NUMBERS)
+        raise TypeError(f"dtype {value!r} is not supported; jitensor has {names}") from None
 
 
 Shape = tuple["int | Dim", ...]

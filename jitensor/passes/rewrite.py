@@ -16,7 +16,7 @@ Rule = Callable[["Rewriter", Node, tuple[Value, ...]], "tuple[Value, ...] | None
 
 
 class Rewriter:
-    """`facts`: what an analysis of the old graph found, by the id of its values; `applied`: times that each rule fired."""
+    """`facts`: what an analysis of the old graph found, by the id of its values; `applied`: uses of each rule."""
 
     def __init__(self, graph: Graph, rules: Mapping[str, Rule], facts: Any) -> None:
         self.graph = graph
