@@ -13,13 +13,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jitensor.ops.vjps  # noqa: F401  attaches the rules to the table
 from jitensor.errors import InternalError, Location, NotFoundError
 from jitensor.ir import dims
 from jitensor.ir.dims import Dim
 from jitensor.ir.graph import CONSTANT, Graph, GraphBuilder, Node, Value
 from jitensor.ops.arithmetic import add
 from jitensor.ops.structure import full
+from jitensor.ops.vjps import Onto
 
 Emit = Callable[..., Any]
 
@@ -59,7 +59,7 @@ def vjp_of(
             visit(node)
         for v, part in zip(node.inputs, _cotangents_of(node, g, emit, lookup, literal), strict=True):
             if part is not None and v.id in reached:
-                _accumulate(emit, total, v, part() if callable(part) else part)
+                _accumulate(emit, total, v, part)
     return [total.get(v.id) for v in sources]
 
 
@@ -109,9 +109,14 @@ def _cotangents_of(
     return result
 
 
-def _accumulate(emit: Emit, total: dict[int, Any], value: Value, cotangent: Any) -> None:
+def _accumulate(emit: Emit, total: dict[int, Any], value: Value, part: Any) -> None:
     before = total.get(value.id)
-    total[value.id] = cotangent if before is None else emit(add, before, cotangent)
+    if part.__class__ is Onto:
+        total[value.id] = part.alone() if before is None else part.add(before)
+        return
+    if callable(part):
+        part = part()
+    total[value.id] = part if before is None else emit(add, before, part)
 
 
 # Graphs ---------------------------------------------------------------------------------------------------------------

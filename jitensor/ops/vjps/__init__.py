@@ -1,7 +1,8 @@
 """Gradient rules of the op table. Importing this package attaches a rule to every entry that has a sensible one.
 
 A rule is `vjp(emit, g, outputs, inputs, **params)`: the cotangents of the inputs, one item each: a value of the input's
-type, a function without arguments that makes one (called only where the cotangent is wanted), or None for no gradient.
+type, a function without arguments that makes one (called only where the cotangent is wanted), an `Onto`, which adds to
+what has come together so far, or None for no gradient.
 `g` is the cotangent of the output, or, of an op with several results, a tuple with None for those that nothing used.
 `emit(primitive, *values, **params)` records or evaluates, as in `composites`; rules are made of primitives, so they
 differentiate again. An entry with `literal_constants` gets `literals` besides: {position: the constant's NumPy array}.
@@ -13,9 +14,10 @@ gives None.
 """
 
 from jitensor.ops.vjps import arithmetic, contraction, indexing, layout, ordering, reductions, transcendental
-from jitensor.ops.vjps.expression import unbroadcast, zeros_like
+from jitensor.ops.vjps.expression import Onto, unbroadcast, zeros_like
 
 __all__ = [
+    "Onto",
     "arithmetic", "contraction", "indexing", "layout", "ordering", "reductions", "transcendental", "unbroadcast",
     "zeros_like",
 ]  # fmt: skip

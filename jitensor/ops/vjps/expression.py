@@ -5,6 +5,7 @@ Must not know any rule.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -133,6 +134,15 @@ def rule(primitive: Primitive, *partials: Partial | None) -> None:
 def _cotangent(formula: list[Expr], partial: Partial, operand: Any) -> Any:
     result = partial(*formula)
     return unbroadcast(result.emit, result.value, operand.type)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Onto:
+    """A cotangent that touches a part of its operand. `alone()` is the whole cotangent; `add(total)` adds the part to
+    one, so that many parts of one operand are written in place instead of each being padded with zeros."""
+
+    alone: Callable[[], Any]
+    add: Callable[[Any], Any]
 
 
 def flat(*primitives: Primitive) -> None:

@@ -12,7 +12,7 @@ from jitensor.ops import arithmetic as a
 from jitensor.ops import comparison, indexing, movement, reductions, structure
 from jitensor.ops.composites import layout
 from jitensor.ops.composites.numbers import Axes, Emit, cast, constant, size_as
-from jitensor.ops.vjps.expression import Expr, unbroadcast, where, zeros_like
+from jitensor.ops.vjps.expression import Expr, Onto, unbroadcast, where, zeros_like
 
 Values = tuple[Any, ...]
 _fresh = itertools.count()
@@ -49,17 +49,20 @@ def _in_range(emit: Emit, indices: Any, size: int | Dim, mode: str) -> Any:
 def _gather(emit: Emit, g: Any, outputs: Values, inputs: Values, axis: int, mode: str) -> Values:
     x, indices = inputs
 
-    def cotangent() -> Any:
+    def add(total: Any) -> Any:
         at = _in_range(emit, indices, x.type.shape[axis], mode)
-        return emit(indexing.index_add, zeros_like(emit, x.type), g, at, axes=(axis,))
+        return emit(indexing.index_add, total, g, at, axes=(axis,))
 
-    return cotangent, None
+    return Onto(lambda: add(zeros_like(emit, x.type)), add), None
 
 
 def _index_get(emit: Emit, g: Any, outputs: Values, inputs: Values, axes: Axes) -> Values:
     x, *indices = inputs
-    zeros = (None,) * len(indices)
-    return (lambda: emit(indexing.index_add, zeros_like(emit, x.type), g, *indices, axes=axes), *zeros)
+
+    def add(total: Any) -> Any:
+        return emit(indexing.index_add, total, g, *indices, axes=axes)
+
+    return Onto(lambda: add(zeros_like(emit, x.type)), add), *(None for _ in indices)
 
 
 def _columns(emit: Emit, indices: Any) -> Values:
@@ -73,14 +76,14 @@ def _columns(emit: Emit, indices: Any) -> Values:
 def _gather_nd(emit: Emit, g: Any, outputs: Values, inputs: Values) -> Values:
     x, indices = inputs
 
-    def cotangent() -> Any:
-        columns = _columns(emit, indices)
-        if not columns:
-            return unbroadcast(emit, g, x.type)
-        axes = tuple(range(len(columns)))
-        return emit(indexing.index_add, zeros_like(emit, x.type), g, *columns, axes=axes)
+    if dims.same(indices.type.shape[-1], 0):
+        return lambda: unbroadcast(emit, g, x.type), None
 
-    return cotangent, None
+    def add(total: Any) -> Any:
+        columns = _columns(emit, indices)
+        return emit(indexing.index_add, total, g, *columns, axes=tuple(range(len(columns))))
+
+    return Onto(lambda: add(zeros_like(emit, x.type)), add), None
 
 
 # Writes ---------------------------------------------------------------------------------------------------------------

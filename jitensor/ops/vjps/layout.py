@@ -7,9 +7,10 @@ from typing import Any
 from jitensor.ir.dims import Dim
 from jitensor.ir.types import Shape
 from jitensor.ops import movement, reductions, structure
+from jitensor.ops.arithmetic import add as addition
 from jitensor.ops.composites import layout
 from jitensor.ops.composites.numbers import Axes, Emit
-from jitensor.ops.vjps.expression import unbroadcast, zeros_like
+from jitensor.ops.vjps.expression import Onto, unbroadcast, zeros_like
 
 Values = tuple[Any, ...]
 
@@ -35,7 +36,10 @@ def _reshape(emit: Emit, g: Any, outputs: Values, inputs: Values, shape: Shape) 
 
 
 def _slice(emit: Emit, g: Any, outputs: Values, inputs: Values, **region: Any) -> Values:
-    return (lambda: emit(structure.update_slice, zeros_like(emit, inputs[0].type), g, **region),)
+    def add(total: Any) -> Any:
+        return emit(structure.update_slice, total, emit(addition, emit(movement.slice_, total, **region), g), **region)
+
+    return (Onto(lambda: emit(structure.update_slice, zeros_like(emit, inputs[0].type), g, **region), add),)
 
 
 def _update_slice(emit: Emit, g: Any, outputs: Values, inputs: Values, **region: Any) -> Values:
