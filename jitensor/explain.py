@@ -23,7 +23,7 @@ from jitensor.codegen.program import Launch, Program
 from jitensor.codegen.schedule import schedule
 from jitensor.ir.graph import Graph
 from jitensor.ir.text import print_graph
-from jitensor.pipeline import Executable
+from jitensor.pipeline import Executable, StagedExecutable
 from jitensor.runtime.compiler import CompiledKernel
 from jitensor.runtime.executor import ProgramRunner
 
@@ -81,7 +81,7 @@ class Explanation:
         decision: str,
         reason: str,
         narrowed: Sequence[str],
-        executable: Executable,
+        executable: Executable | StagedExecutable,
         arguments: Sequence[Any] | None,
     ) -> None:
         self.signature = signature
@@ -122,7 +122,7 @@ def kernels_of(program: Program, runner: ProgramRunner | None) -> list[KernelVie
     return views
 
 
-def kernels_used(executables: Sequence[Executable]) -> list[KernelView]:
+def kernels_used(executables: Sequence[Executable | StagedExecutable]) -> list[KernelView]:
     """Every kernel that the executables have run, each once, in the order of their first steps."""
     found: dict[str, KernelView] = {}
     for executable in executables:

@@ -287,7 +287,7 @@ class _Maker:
         raise Unsupported(f"the number {ast.unparse(tree)} is computed in Python")
 
     def _float(self, tree: ast.expr) -> Any:
-        if isinstance(tree, ast.Constant) and type(tree.value) in (float, int):
+        if isinstance(tree, ast.Constant) and isinstance(tree.value, (float, int)) and not isinstance(tree.value, bool):
             return ("const", float(tree.value))
         if isinstance(tree, ast.Name):
             constant = self.trace.constants.get(tree.id)
@@ -312,6 +312,7 @@ class _Maker:
                     raise Unsupported(f"the number {feed.where} is computed in Python")
                 numbers.append((feed.dtype, tree.id))
         dtypes = [v.dtype for v in runner.program.numbers[len(numbers) :]]
+        assert isinstance(self.trace.executable, Executable)
         outline = self.trace.executable.outline
         sizes = {place: size for place, size, _ in outline.size_numbers}
         for i, (dtype, value) in enumerate(zip(dtypes, outline.constants, strict=True)):

@@ -66,7 +66,8 @@ class Executable:
         self._runner: dict[Any, ProgramRunner] = {}
         self._direct: dict[str, ProgramRunner] = {}  # by backend: for arguments that are all row-major
         self._sizes = [next(iter(n.symbols)) if isinstance(n, Dim) else n for n in self.outline.sizes]
-        self._static = None if any(isinstance(n, Dim) for n in self.outline.sizes) else tuple(self.outline.sizes)
+        known = [n for n in self.outline.sizes if not isinstance(n, Dim)]
+        self._static = tuple(known) if len(known) == len(self.outline.sizes) else None
         self._arrays = [np.ascontiguousarray(a) for a in self.outline.arrays]
         self._fixed_layouts = ("C",) * len(self._arrays)
 
@@ -99,7 +100,7 @@ class Executable:
         """The values of the program's size symbols."""
         if self._static is not None:
             return self._static
-        return tuple([sizes[n] if n.__class__ is str else n for n in self._sizes])
+        return tuple([sizes[n] if isinstance(n, str) else n for n in self._sizes])
 
     def _call_strided(
         self, arguments: Sequence[Any], numbers: list[Any], sizes: Mapping[str, int]
@@ -186,7 +187,7 @@ class StagedExecutable:
 
     def __init__(self, graph: Graph, united: Mapping[str, int | Dim] | None = None) -> None:
         self.graph = graph
-        self.stages = [(s, s.graph and Executable(s.graph, united)) for s in split(graph)]
+        self.stages = [(s, None if s.graph is None else Executable(s.graph, united)) for s in split(graph)]
 
     def __call__(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[np.ndarray[Any, Any]]:
         values: dict[int, Any] = {v.id: a for v, a in zip(self.graph.inputs, arguments, strict=True)}

@@ -274,9 +274,7 @@ def horner(x, coefficients):
 
 
 def bincount_like(values, edges):
-    return np.array(
-        [np.count_nonzero((values >= a) & (values < b)) for a, b in itertools.pairwise(edges)]
-    )
+    return np.array([np.count_nonzero((values >= a) & (values < b)) for a, b in itertools.pairwise(edges)])
 
 
 def test_loops_over_arguments() -> None:

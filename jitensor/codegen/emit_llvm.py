@@ -210,6 +210,24 @@ class _Writer:
         else:
             self.emit(f"%{s.name} = {s.op} i64 {a}, {b}")
 
+    def advice(self, s: For, length: int) -> str:
+        """Loop metadata for LLVM's vectoriser and unroller."""
+        if isinstance(s.start, int) and isinstance(s.stop, int):
+            return self.loop_metadata("llvm.loop.unroll.full", "")
+        if not s.vector or any(isinstance(b, For) for b in s.body):
+            return ""
+        fmas = sum("@llvm.fma." in line for line in self.lines[-length:])
+        found = advise(length, fmas, accumulates=any(isinstance(b, Accumulate) for b in s.body))
+        if found is None:
+            return ""
+        name, value = found
+        return self.loop_metadata(f"llvm.loop.{name}", f", {'i1' if name.endswith('enable') else 'i32'} {value}")
+
+    def loop_metadata(self, name: str, value: str) -> str:
+        number = 1000 + 2 * len(self.loops)
+        self.loops += [f"!{number} = distinct !{{!{number}, !{number + 1}}}", f'!{number + 1} = !{{!"{name}"{value}}}']
+        return f", !llvm.loop !{number}"
+
     def For(self, s: For) -> None:
         self.serial += 1
         n = self.serial
@@ -235,24 +253,6 @@ class _Writer:
         self.label = f"exit{n}"
         if shadowed is not None:
             self.names[s.variable] = shadowed
-
-    def advice(self, s: For, length: int) -> str:
-        """Loop metadata for LLVM's vectoriser and unroller."""
-        if isinstance(s.start, int) and isinstance(s.stop, int):
-            return self.loop_metadata("llvm.loop.unroll.full", "")
-        if not s.vector or any(isinstance(b, For) for b in s.body):
-            return ""
-        fmas = sum("@llvm.fma." in line for line in self.lines[-length:])
-        found = advise(length, fmas, accumulates=any(isinstance(b, Accumulate) for b in s.body))
-        if found is None:
-            return ""
-        name, value = found
-        return self.loop_metadata(f"llvm.loop.{name}", f", {'i1' if name.endswith('enable') else 'i32'} {value}")
-
-    def loop_metadata(self, name: str, value: str) -> str:
-        number = 1000 + 2 * len(self.loops)
-        self.loops += [f"!{number} = distinct !{{!{number}, !{number + 1}}}", f'!{number + 1} = !{{!"{name}"{value}}}']
-        return f", !llvm.loop !{number}"
 
     def If(self, s: If) -> None:
         self.serial += 1

@@ -247,7 +247,7 @@ class _Scheduler:
         for i in wanted:
             env[i] = names[at : at + len(values[i])]
             at += len(values[i])
-        for (access, i), parts in zip(writes, stored, strict=True):
+        for access, i in writes:
             for part, kind in enumerate(layout.memory_types(self.kernel.ops[i].dtype)):
                 body.append(Store(names[at], kind, self._place(access, part)))
                 at += 1

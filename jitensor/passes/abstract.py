@@ -28,8 +28,18 @@ class Outline:
     values of the host numbers that follow the graph's own; those that are sizes are None, and `size_numbers` has their
     place, expression and NumPy type. arrays: sources of the array inputs that follow its own."""
 
-    __slots__ = ("graph", "key", "sizes", "constants", "size_numbers", "arrays")
-    __slots__ += ("_united", "_live", "_size_names", "_literal")
+    __slots__ = (
+        "_literal",
+        "_live",
+        "_size_names",
+        "_united",
+        "arrays",
+        "constants",
+        "graph",
+        "key",
+        "size_numbers",
+        "sizes",
+    )
 
     def __init__(self, graph: Graph, united: Mapping[str, int | Dim]) -> None:
         self.graph = graph
