@@ -11,7 +11,7 @@ from jitensor.ir.graph import Graph, Node, Value
 
 
 class Stage:
-    """A compiled part (`graph`), or a node that NumPy runs (`node`). Inputs: arguments, or outputs of earlier stages."""
+    """A compiled part (`graph`) or a node that NumPy runs (`node`). Inputs: arguments, or results of earlier stages."""
 
     __slots__ = ("graph", "inputs", "node", "outputs")
 
