@@ -20,11 +20,21 @@ _HOMES = {
     "jit": "jitensor.jit_door",
     "counters": "jitensor.runtime.counters",
     "Counters": "jitensor.runtime.counters",
+    "MemoryStats": "jitensor.runtime.memory",
+    "empty_cache": "jitensor.runtime.memory",
+    "get_num_threads": "jitensor.runtime.threads",
+    "memory_stats": "jitensor.runtime.memory",
+    "set_num_threads": "jitensor.runtime.threads",
 }
 
 if TYPE_CHECKING:
     from jitensor.runtime.counters import Counters as Counters
     from jitensor.runtime.counters import counters as counters
+    from jitensor.runtime.memory import MemoryStats as MemoryStats
+    from jitensor.runtime.memory import empty_cache as empty_cache
+    from jitensor.runtime.memory import memory_stats as memory_stats
+    from jitensor.runtime.threads import get_num_threads as get_num_threads
+    from jitensor.runtime.threads import set_num_threads as set_num_threads
 
 
 @functools.cache

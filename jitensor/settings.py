@@ -72,6 +72,11 @@ def size(value: Any) -> int:
         raise ValueError("a number of bytes such as 268435456, 256M or 2G") from None
 
 
+def size_or_default(value: Any) -> int | None:
+    """Return a number of bytes; None for `default`, the empty text or None."""
+    return None if value is None or str(value).strip().lower() in ("", "default") else size(value)
+
+
 def directory(value: Any) -> str | None:
     """Return a path with `~` expanded; the empty text is None."""
     text = os.fspath(value) if value is not None else ""
@@ -106,6 +111,9 @@ class Settings:
     dump: str | None = _setting(None, directory, "a folder that receives every text: graphs, kernels, source, assembly")
     entry: str = _setting(
         "native", one_of("native", "python"), "the call path of decorated functions: native or python"
+    )
+    memory_limit: int | None = _setting(
+        None, size_or_default, "bytes of dropped results kept for the next ones; default: 256M or 1/16 of the memory"
     )
     num_threads: int = _setting(0, count, "threads for one kernel; 0: as many as the process may use")
 

@@ -46,7 +46,8 @@ ROOMS = [
 ]
 # What runtime may know of codegen, although the order would allow all of it: programs and kernels as data, and the
 # layouts of a native entry's context, of the driver's plan and pool, and of the store of array memory.
-SHARED = {"codegen.program", "codegen.kernel", "codegen.emit_entry", "codegen.emit_pool", "codegen.work"}
+SHARED = {"codegen.program", "codegen.kernel", "codegen.emit_entry", "codegen.emit_pool"}
+SHARED |= {"codegen.emit_store", "codegen.work"}
 # What makes `import jitensor` slow is imported where it is used. A command is itself imported only when it runs.
 LAZY = {"numba", "llvmlite", "scipy", "rich", "matplotlib", "sklearn", "PIL", "mpmath", "jax", "torch"}
 

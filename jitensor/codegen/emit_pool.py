@@ -20,28 +20,31 @@ POOL_WORDS = 72
 _OPEN, _WAITED = 1 << 32, 1 << 33  # flags of the state word, above the number of workers inside
 _SPINS = 2000  # a caller looks this often before it sleeps: some ten microseconds
 
+# Optimising this code takes LLVM ten times as long as writing it out, and its time does not matter.
+QUICKLY_COMPILED = "attributes #0 = { noinline optnone nounwind }\n"
 PAUSE = {"x86_64": "llvm.x86.sse2.pause"}
 
 
 def emit_pool(symbol: str, machine: str, *, threads: bool) -> str:
     """machine: what `platform.machine()` says. threads: without, launches run whole, on the caller's thread."""
     pause = PAUSE.get(machine)
-    parts = [_DRIVER, _SHARE if threads else _SHARE_ALONE]
+    parts = [_DRIVER, _SHARE if threads else _SHARE_ALONE, QUICKLY_COMPILED]
     if threads:
         parts.append(f"declare void @{pause}()" if pause else "")
-    text = "\n".join(parts).replace("SYMBOL", symbol).replace("PAUSE", f"call void @{pause}()" if pause else "")
+    text = "\n".join(parts).replace("CALL", _CALL).replace("SYMBOL", symbol).replace("PAUSE", f"call void @{pause}()" if pause else "")
     for name, value in _NUMBERS.items():
         text = text.replace(f"${name}$", str(value))
     return text
 
 
 _NUMBERS = {
-    **{"CHUNK": CHUNK, "CHUNK_PS": CHUNK_PICOSECONDS, "PARALLEL_PS": PARALLEL_PICOSECONDS, "MOST": MOST_CHUNKS},
-    **{"THREADS": THREADS, "CREATED": CREATED, "SHARED": SHARED_LAUNCHES, "HELPED": HELPED_CHUNKS, "BUSY": _BUSY},
-    **{"JOB": _JOB, "NEXT": _NEXT, "STATE": _STATE, "WAKE": _WAKE, "DONE": _DONE, "PENDING": _PENDING},
-    **{"OPEN": _OPEN, "CLOSED": -_OPEN - 1, "WAITED": _WAITED, "LAST": _WAITED + 1, "INSIDE": _OPEN - 1, "SPINS": _SPINS},
+    "CHUNK": CHUNK, "CHUNK_PS": CHUNK_PICOSECONDS, "PARALLEL_PS": PARALLEL_PICOSECONDS, "MOST": MOST_CHUNKS,
+    "THREADS": THREADS, "CREATED": CREATED, "SHARED": SHARED_LAUNCHES, "HELPED": HELPED_CHUNKS, "BUSY": _BUSY,
+    "JOB": _JOB, "NEXT": _NEXT, "STATE": _STATE, "WAKE": _WAKE, "DONE": _DONE, "PENDING": _PENDING,
+    "OPEN": _OPEN, "CLOSED": -_OPEN - 1, "WAITED": _WAITED, "LAST": _WAITED + 1, "INSIDE": _OPEN - 1, "SPINS": _SPINS,
 }
 
+_CALL = "ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars"
 # plan: loops, picoseconds of one innermost iteration, grain, stages, slots of a partial result, fixed slots, buffers.
 _DRIVER = """\
 declare ptr @malloc(i64)
@@ -49,7 +52,7 @@ declare void @free(ptr)
 declare i64 @llvm.smax.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
 
-define i64 @SYMBOL(ptr %pool, ptr %kernel, ptr %plan, ptr %buffers, ptr %ints, ptr %scalars, i64 %limit) {
+define i64 @SYMBOL(ptr %pool, ptr %kernel, ptr %plan, ptr %buffers, ptr %ints, ptr %scalars, i64 %limit) #0 {
 entry:
   %loops = load i64, ptr %plan
   %pcost = getelementptr i64, ptr %plan, i64 1
@@ -89,7 +92,7 @@ map:
   %grains = sdiv i64 %want1, %grain
   %grains1 = call i64 @llvm.smax.i64(i64 %grains, i64 1)
   %length = mul i64 %grains1, %grain
-  call void @share(ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars, i64 0, i64 %n, i64 %length, i64 %threads)
+  call void @share(CALL, i64 0, i64 %n, i64 %length, i64 %threads)
   ret i64 0
 
 reduce:
@@ -131,7 +134,7 @@ stage:
   br i1 %going, label %both, label %over
 both:
   %base = shl i64 %s, 32
-  call void @share(ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars, i64 %base, i64 %chunks, i64 %group, i64 %threads)
+  call void @share(CALL, i64 %base, i64 %chunks, i64 %group, i64 %threads)
   %s1 = add i64 %s, 1
   %base1 = shl i64 %s1, 32
   %base2 = add i64 %base1, 1
@@ -145,7 +148,7 @@ over:
 """
 
 _SHARE_ALONE = """
-define internal void @share(ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars, i64 %base, i64 %n, i64 %length, i64 %limit) {
+define internal void @share(CALL, i64 %base, i64 %n, i64 %length, i64 %limit) #0 {
   %end = add i64 %base, %n
   %r = call i64 %kernel(ptr %buffers, ptr %ints, ptr %scalars, i64 %base, i64 %end)
   ret void
@@ -162,7 +165,7 @@ declare i32 @pthread_detach(i64)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
-define internal void @share(ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars, i64 %base, i64 %n, i64 %length, i64 %limit) {
+define internal void @share(CALL, i64 %base, i64 %n, i64 %length, i64 %limit) #0 {
 entry:
   %pthreads = getelementptr i64, ptr %pool, i64 $THREADS$
   %own = load i64, ptr %pthreads
@@ -259,7 +262,7 @@ unlock:
 }
 
 ; Takes chunks of the pool's job until none is left; gives how many it took.
-define internal i64 @take(ptr %pool) {
+define internal i64 @take(ptr %pool) #0 {
 entry:
   %pjob = getelementptr i64, ptr %pool, i64 $JOB$
   %kernel = load ptr, ptr %pjob
@@ -295,9 +298,9 @@ done:
   ret i64 %taken
 }
 
-; Starts workers until there are `wanted`, with every signal blocked: those are for Python's threads. Gives how many there
-; are, at most `wanted`.
-define internal i64 @create(ptr %pool, i64 %wanted) {
+; Starts workers until there are `wanted`, with every signal blocked: those are for Python's threads. Gives how many
+; there are, at most `wanted`.
+define internal i64 @create(ptr %pool, i64 %wanted) #0 {
 entry:
   %thread = alloca i64
   %all = alloca [16 x i64]
@@ -338,7 +341,7 @@ over:
   ret i64 %k
 }
 
-define internal ptr @worker(ptr %pool) {
+define internal ptr @worker(ptr %pool) #0 {
 entry:
   %pwake = getelementptr i64, ptr %pool, i64 $WAKE$
   %pdone = getelementptr i64, ptr %pool, i64 $DONE$

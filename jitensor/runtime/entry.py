@@ -17,9 +17,10 @@ import numpy as np
 
 from jitensor import settings
 from jitensor.codegen.emit_entry import DISPATCHER, FIRST_WORD, Offsets
-from jitensor.runtime import threads
+from jitensor.runtime import memory, threads
 from jitensor.runtime.compiler import Code, uncounted_code
 from jitensor.runtime.counters import native
+from jitensor.runtime.numpy_api import array_api
 
 CHAIN = 4  # specialisations tried before the slow function, the latest first
 _TESTED = ((3, 11), (3, 14))
@@ -86,15 +87,6 @@ def _array_fields_are_known() -> bool:
 
 
 @functools.cache
-def _array_api() -> int:
-    from numpy._core import _multiarray_umath
-
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return int(pointer(_multiarray_umath._ARRAY_API, None))
-
-
-@functools.cache
 def _dispatcher() -> Code:
     return uncounted_code(DISPATCHER.replace("SYMBOL", "jitensor_dispatch"), "jitensor_dispatch")
 
@@ -103,7 +95,10 @@ class Specialisation:
     """One compiled entry with its context. `keep`: what the addresses in the context belong to."""
 
     def __init__(self, code: Code, words: Sequence[int], keep: Sequence[Any]) -> None:
-        fixed = [id(np.ndarray), _array_api(), ctypes.addressof(native), ctypes.addressof(native) + 8, threads.POOL]
+        threads.driver()
+        memory.prepare()
+        counts = ctypes.addressof(native)
+        fixed = [id(np.ndarray), array_api(), counts, counts + 8, threads.POOL, memory.HANDLER]
         assert len(fixed) == FIRST_WORD
         self.code = code
         self.keep = keep

@@ -16,7 +16,7 @@ import numpy as np
 from jitensor.codegen.kernel import Kernel, specialise
 from jitensor.codegen.program import CallStep, Launch, Program, param_value
 from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, launch_plan, picoseconds
-from jitensor.runtime import blas, threads
+from jitensor.runtime import blas, memory, threads
 from jitensor.runtime.compiler import CompiledKernel
 from jitensor.runtime.counters import tally
 
@@ -171,7 +171,7 @@ class ProgramRunner:
         bound = self._bound.get(sizes) or self.bind(sizes)
         buffers: list[Any] = [*arrays, *self._blank]
         for i, shape, dtype in bound.allocations:
-            buffers[i] = np.empty(shape, dtype)
+            buffers[i] = memory.empty(shape, dtype)
         if bound.fresh:
             tally.bytes_allocated += bound.fresh
         for i, other in self._shared:
