@@ -18,6 +18,7 @@ from .program import ScalarValue, bitcast, equal, fabs, fma, is_nan, scalar_func
 
 BITS = {"f32": "u32", "f64": "u64"}
 MANTISSA = {"f32": 23, "f64": 52}
+SIZE = {"f32": 4, "f64": 8}
 BIAS = {"f32": 127, "f64": 1023}
 EPSILON = {"f32": 2.0**-23, "f64": 2.0**-52}
 SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
@@ -162,19 +163,30 @@ def sigmoid(x: ScalarValue) -> ScalarValue:
 
 # Logarithms -----------------------------------------------------------------------------------------------------------
 
-_LOG = {  # (2 atanh(s) - 2 s) / s^3 in z = s^2, |s| <= 0.1716: error 2^-62 of log(1+f), f = 2s/(1-s) (f64)
-    "f64": (
-        0.6666666666666812, 0.39999999999003805, 0.2857142882069416, 0.22222191425478963, 0.18183902645371045,
-        0.15306038668628627, 0.1487102718151042,
+_LOG = (  # (2 atanh(s) - 2 s) / s^3 in z = s^2, |s| <= 0.1716: error 2^-62 of log(1+f), f = 2s/(1-s); for f64
+    0.6666666666666812, 0.39999999999003805, 0.2857142882069416, 0.22222191425478963, 0.18183902645371045,
+    0.15306038668628627, 0.1487102718151042,
+)  # fmt: skip
+_LOG_F32 = {  # (log(1+f) - f) / f^2 on f in [sqrt(1/2)-1, sqrt(2)-1], to three bases: error 2^-27.6 of log(1+f)
+    "e": (
+        -0.49999988079071045, 0.33333322405815125, -0.2500159740447998, 0.20002149045467377, -0.1660897582769394,
+        0.14178907871246338, -0.13240846991539001, 0.12919923663139343, -0.07644623517990112,
+    ),
+    "2": (
+        -0.7213473320007324, 0.4808981716632843, -0.3606986403465271, 0.2885735034942627, -0.23957064747810364,
+        0.20444443821907043, -0.19131478667259216, 0.18734802305698395, -0.11078985780477524,
+    ),
+    "10": (
+        -0.21714718639850616, 0.14476478099822998, -0.10858083516359329, 0.08686873316764832, -0.072125643491745,
+        0.061560217291116714, -0.05753357708454132, 0.05625374987721443, -0.03332307189702988,
     ),
 }  # fmt: skip
-_LOG_F32 = (  # (log(1+f) - f + f^2/2) / f^3 on f in [sqrt(1/2)-1, sqrt(2)-1]: error 2^-30
-    0.3333331038723496, -0.2499998652616604, 0.20002230863839152, -0.1666926027389118, 0.1421857194498884,
-    -0.12384098160434932, 0.11873390488440792, -0.11791620728735668, 0.06916682845979134,
-)  # fmt: skip
+_LN2_F32 = math.log(2.0)  # as f32 it errs by 2^-29, which no result notices
 _SQRT_HALF = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
 _MANTISSA_MASK = {"f32": 0x007FFFFF, "f64": 0x000FFFFFFFFFFFFF}
 _TWO_TO_MANTISSA = {"f32": 0x4B000000, "f64": 0x4330000000000000}
+_SIGNED = {"f32": "i32", "f64": "i64"}
+_MINUS_INFINITY = {"f32": 0xFF80_0000, "f64": 0xFFF0_0000_0000_0000}
 
 
 @functools.cache
@@ -192,63 +204,75 @@ def log_reduction(x: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
     t = x.type
     subnormal = x < SMALLEST_NORMAL[t]
     lift = MANTISSA[t] + 1
-    bits = bitcast(select(subnormal, x * 2.0**lift, x), BITS[t])
-    offset = (BIAS[t] << MANTISSA[t]) - _SQRT_HALF[t]
-    moved = bits + offset
-    exponent = bitcast((moved >> MANTISSA[t]) | _TWO_TO_MANTISSA[t], t)
+    exponent, mantissa = _split_exponent(select(subnormal, x * 2.0**lift, x))
     base = 2.0 ** MANTISSA[t] + BIAS[t]
-    k = exponent - select(subnormal, x.program.constant(base + lift, t), base)
-    return k, bitcast((moved & _MANTISSA_MASK[t]) + _SQRT_HALF[t], t) - 1.0
+    k = bitcast(exponent | _TWO_TO_MANTISSA[t], t) - select(subnormal, x.program.constant(base + lift, t), base)
+    return k, mantissa - 1.0
 
 
-def log_tail(f: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
-    """(h, tail): log(1 + f) = f - h + tail with h = f^2/2 rounded, and |tail| small."""
-    if f.type == "f32":
-        h = f * f * 0.5
-        return h, f * f * f * polynomial(f, _LOG_F32)
+def _split_exponent(x: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
+    """(e, m): x = 2^(e - bias) * m with sqrt(1/2) <= m < sqrt(2); x positive and normal."""
+    t = x.type
+    split = _SQRT_HALF[t]
+    moved = bitcast(x, BITS[t]) + ((BIAS[t] << MANTISSA[t]) - split)
+    return moved >> MANTISSA[t], bitcast((moved & _MANTISSA_MASK[t]) + split, t)
+
+
+def _log_tail(f: ScalarValue) -> tuple[ScalarValue, ScalarValue]:
+    """(h, tail): log(1 + f) = f - h + tail in f64, with h = f^2/2 rounded, and |tail| small."""
     s = f / (f + 2.0)
     z = s * s
     h = f * f * 0.5
-    return h, s * fma(z, polynomial(z, _LOG["f64"]), h)
+    return h, s * fma(z, polynomial(z, _LOG), h)
 
 
 def log_edges(x: ScalarValue, result: ScalarValue) -> ScalarValue:
-    """`result` for positive finite x, else -inf at 0, nan below, and inf or nan as they are."""
-    outside = select(equal(x, 0.0), x.program.constant(-math.inf, x.type), math.nan)
-    return select(x > 0.0, select(x < math.inf, result, x), outside)
+    """`result` for positive finite x, else -inf at 0, nan below, and inf or nan as they are.
+
+    x less the largest number is below any logarithm, unless x is inf or nan. The sign of x + 0 (no -0) smeared over
+    all bits turns -inf into nan. Both are cheaper than a comparison.
+    """
+    beyond = x - LARGEST[x.type]
+    pattern = bitcast(x + 0.0, _SIGNED[x.type])
+    outside = pattern | (pattern >> (8 * SIZE[x.type] - 1)) | _MINUS_INFINITY[x.type]
+    return select(x > 0.0, select(result > beyond, result, beyond), bitcast(outside, x.type))
 
 
 @scalar_function
 def log(x: ScalarValue) -> ScalarValue:
     """Natural logarithm. At most 1 ULP. FDLIBM's e_log.c with an own minimax polynomial; f32 without a division."""
-    k, f = log_reduction(x)
-    h, tail = log_tail(f)
-    low = fma(k, LN2[x.type][1], tail)
-    return log_edges(x, fma(k, LN2[x.type][0], f - (h - low)))
-
-
-def _log_scaled(x: ScalarValue, inverse: str, unit: tuple[float, float]) -> ScalarValue:
-    """k * unit + log(1 + f) * inverse, the product carried in two parts. As FreeBSD's e_log2.c, split by fma."""
     t = x.type
     k, f = log_reduction(x)
-    h, tail = log_tail(f)
-    high = f - h
-    low = (f - high) - h + tail
-    inverse_high, inverse_low = split_constant(t, inverse)
-    product = high * inverse_high
-    rest = fma(high, inverse_high, -product) + fma(high, inverse_low, low * inverse_high)
-    base = k * unit[0]
-    total = base + product
-    rest = rest + ((base - total) + product)
+    if t == "f32":
+        return log_edges(x, fma(k, _LN2_F32, fma(f * f, polynomial(f, _LOG_F32["e"]), f)))
+    h, tail = _log_tail(f)
+    low = fma(k, LN2[t][1], tail)
+    return log_edges(x, fma(k, LN2[t][0], f - (h - low)))
+
+
+def _log_scaled(x: ScalarValue, base: str, inverse: str, unit: tuple[float, float]) -> ScalarValue:
+    """k * unit + log(1 + f) * inverse, its larger terms f * inverse and k * unit[0] carried without an error."""
+    t = x.type
+    k, f = log_reduction(x)
+    high, low = split_constant(t, inverse)
+    product = f * high
+    rest = fma(f, low, fma(f, high, -product))
     if unit[1]:
         rest = fma(k, unit[1], rest)
-    return log_edges(x, total + rest)
+    if t == "f32":
+        rest = fma(f * f, polynomial(f, _LOG_F32[base]), rest)
+    else:
+        h, tail = _log_tail(f)
+        rest = fma(tail - h, high, rest)
+    whole = k * unit[0]
+    total = whole + product
+    return log_edges(x, total + (rest + ((whole - total) + product)))
 
 
 @scalar_function
 def log2(x: ScalarValue) -> ScalarValue:
     """Logarithm to base 2. At most 1 ULP; exact for powers of two."""
-    return _log_scaled(x, "1.44269504088896340735992468100189214", (1.0, 0.0))
+    return _log_scaled(x, "2", "1.44269504088896340735992468100189214", (1.0, 0.0))
 
 
 @scalar_function
@@ -258,37 +282,35 @@ def log10(x: ScalarValue) -> ScalarValue:
         "f32": (0.30102920532226562, 7.9034151667656262e-07),
         "f64": (3.01029995663611771306e-01, 3.69423907715893078616e-13),
     }[x.type]
-    return _log_scaled(x, "0.434294481903251827651128918916605082", unit)
+    return _log_scaled(x, "10", "0.434294481903251827651128918916605082", unit)
 
 
 @scalar_function
 def log1p(x: ScalarValue) -> ScalarValue:
-    """log(1 + x) without cancellation near 0. At most 1 ULP. After FreeBSD's s_log1p.c.
+    """log(1 + x) without cancellation near 0. At most 1 ULP.
 
-    The rounding error of 1 + x enters as error / (1 + f), for which a cubic is enough: it is below the last bit.
+    What 1 + x loses is scaled and added to f; what that sum loses in turn, times 1/(1 + f) or about 1 - f, is added to
+    the result.
     """
     t = x.type
     u = x + 1.0
-    k, f = log_reduction(u)
-    near = equal(k, 0.0)
-    larger = select(x > 1.0, x, 1.0)
-    lost = select(x > 1.0, 1.0, x) - (u - larger)
-    f = select(near, x, f)
-    # 2^-k * lost, where k is at least -53 and at most 1024: beyond the mantissa's width `lost` no longer counts.
-    exponent = (convert_exponent(k, t)) << MANTISSA[t]
-    inverse = polynomial(f, (0.99832, -1.00695, 1.11344, -0.94188))
-    correction = select(near, 0.0, lost * bitcast(exponent, t) * inverse)
-    h, tail = log_tail(f)
-    low = fma(k, LN2[t][1], tail + correction)
-    result = log_edges(u, fma(k, LN2[t][0], f - (h - low)))
-    return select(fabs(x) < EPSILON[t] / 4, x, result)
-
-
-def convert_exponent(k: ScalarValue, t: str) -> ScalarValue:
-    """The biased exponent field of 2^-k, held within the normal numbers."""
-    limited = select(k > float(BIAS[t] - 1), float(BIAS[t] - 1), k)
-    shift = 1.5 * 2.0 ** MANTISSA[t] + BIAS[t]
-    return bitcast(shift - limited, BITS[t])
+    step = u - 1.0
+    lost = (1.0 - (u - step)) + (x - step)
+    exponent, mantissa = _split_exponent(u)
+    k = bitcast(exponent | _TWO_TO_MANTISSA[t], t) - (2.0 ** MANTISSA[t] + BIAS[t])
+    # 2^-k as a normal number or 0, which is as good where k is large
+    scale = bitcast((2 * BIAS[t] - select(exponent > 2 * BIAS[t], 2 * BIAS[t], exponent)) << MANTISSA[t], t)
+    top, lost = mantissa - 1.0, lost * scale
+    f = top + lost
+    lost = (top - f) + lost
+    lost = fma(-f, lost, lost)
+    if t == "f32":
+        result = fma(k, _LN2_F32, f + fma(f * f, polynomial(f, _LOG_F32["e"]), lost))
+    else:
+        h, tail = _log_tail(f)
+        result = fma(k, LN2[t][0], f - (h - fma(k, LN2[t][1], tail + lost)))
+    signed = bitcast(log_edges(u, result), BITS[t]) | (bitcast(x, BITS[t]) & (1 << (8 * SIZE[t] - 1)))
+    return bitcast(signed, t)
 
 
 @scalar_function
