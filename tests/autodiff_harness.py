@@ -42,15 +42,14 @@ class Tape:
     def __call__(self, primitive: Any, *values: Eager, **params: Any) -> Any:
         with np.errstate(all="ignore"):
             results = primitive.evaluate(*[v.array for v in values], **params)
-        several = isinstance(results, tuple)
-        results = results if several else (results,)
+        results = results if isinstance(results, tuple) else (results,)
         outputs = tuple(Eager(r) for r in results)
         if not primitive.data_shape:
             promised = primitive.type_rule(*[v.type for v in values], **params)
             for out, type in zip(outputs, promised if isinstance(promised, tuple) else (promised,), strict=True):
                 assert out.type == type, (primitive, out.type, type)
         self.nodes.append(Node(primitive, values, tuple(sorted(params.items())), outputs, None))
-        return outputs if several else outputs[0]
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 Function = Callable[..., Any]  # function(emit, *values) -> value

@@ -296,3 +296,33 @@ def test_errors_name_the_op() -> None:
     graph = trace(lambda e, x: e(TABLE["python_call"], x, **params), TensorType(float64, (N,)))
     with pytest.raises(NotFoundError, match="python_call has no gradient"):
         gradient_graph(graph, (0,))
+
+
+def test_a_custom_gradient_compiles_away_and_differentiates_again() -> None:
+    """log(1 + exp(x)) by a formula that overflows, with a gradient that does not; made of the node's own exp(x)."""
+    backward = GraphBuilder("backward")
+    g, e = (backward.input(TensorType(float64, (N,))) for _ in range(2))
+    one = backward.constant(1, float64)
+    (total,) = backward.add(TABLE["add"], (one, e))
+    (inverse,) = backward.add(TABLE["divide"], (one, total))
+    (slope,) = backward.add(TABLE["subtract"], (one, inverse))
+    rule = backward.finish(backward.add(TABLE["multiply"], (g, slope)))
+
+    def softplus(emit: Any, x: Any) -> Any:
+        grown = exp(emit, x)
+        result = op("log")(emit, add(emit, grown, c.constant(emit, 1, float64)))
+        custom = {"results": 1, "connected": (True,), "backward": rule}
+        return emit(TABLE["custom_gradient"], result, x, grown, **custom)
+
+    line = TensorType(float64, (N,))
+    joint = gradient_graph(trace(softplus, line), (0,))
+    verify(joint.graph)
+    x = np.array([-1.0, 0.5, 2.0])
+    logistic = 1 / (1 + np.exp(-x))
+    found = build(joint.graph)([x], {"n": 3})
+    _close(found, [np.log1p(np.exp(x)), logistic])
+    assert build(joint.graph)([np.array([800.0])], {"n": 1})[1] == 1.0
+    assert _steps(joint) == ["kernel"]
+    slope_graph = Graph("slope", joint.graph.inputs, (), joint.graph.nodes, joint.graph.outputs[1:])
+    (_, curvature), _ = interpret(gradient_graph(slope_graph, (0,)).graph, [x], {"n": 3})
+    _close([curvature], [logistic * (1 - logistic)])

@@ -5,12 +5,13 @@ from jitensor.ops import (
     bits,
     cast,
     comparison,
-    constancy,
+    differentiation,
     effects,
     exp_log,
     indexing,
     linalg,
     movement,
+    numpy_call,
     ordering,
     promote,
     reductions,
@@ -23,7 +24,7 @@ from jitensor.ops.base import BY_TF_NAME, BY_UFUNC, TABLE
 from jitensor.ops.special import by_ufunc
 
 __all__ = [
-    "BY_TF_NAME", "BY_UFUNC", "TABLE", "arithmetic", "bits", "by_ufunc", "cast", "comparison", "constancy",
-    "effects", "exp_log",
-    "indexing", "linalg", "movement", "ordering", "promote", "reductions", "rounding", "special", "structure", "trig",
+    "BY_TF_NAME", "BY_UFUNC", "TABLE", "arithmetic", "bits", "by_ufunc", "cast", "comparison", "differentiation",
+    "effects", "exp_log", "indexing", "linalg", "movement", "numpy_call", "ordering", "promote", "reductions",
+    "rounding", "special", "structure", "trig",
 ]  # fmt: skip

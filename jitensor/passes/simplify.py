@@ -5,7 +5,7 @@
     sink_reshape    reshape (op a b), shapes equal      -> op (reshape a) (reshape b)
     whole_update    update_slice of everything          -> the new value
     same_cast       cast to the dtype it has            -> the operand
-    stopped         stop_gradient x                     -> x, derivatives being taken by now
+    differentiated  stop_gradient x, custom_gradient x  -> x, derivatives being taken by now
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LARGEST_PRODUCT = 6  # x**6 by products is within 2.5 ULP; x**7 is not
 RECOMPUTED = 12  # scalar instructions that slices of one value may compute again instead of storing it
 
 _MULTIPLY, _POWER, _SLICE, _CAST = TABLE["multiply"], TABLE["power"], TABLE["slice"], TABLE["cast"]
-_STOP = TABLE["stop_gradient"]
+_STOP, _CUSTOM = TABLE["stop_gradient"], TABLE["custom_gradient"]
 
 
 def simplify(graph: Graph) -> Graph:
@@ -151,8 +151,8 @@ def _same_cast(r: Rewriter, node: Node, inputs: tuple[Value, ...]) -> tuple[Valu
     return None
 
 
-def _stopped(r: Rewriter, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-    return inputs if node.primitive is _STOP else None
+def _differentiated(r: Rewriter, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+    return inputs[: len(node.outputs)] if node.primitive in (_STOP, _CUSTOM) else None
 
 
 RULES: dict[str, Rule] = {
@@ -161,6 +161,6 @@ RULES: dict[str, Rule] = {
     "sink_reshape": _sink_reshape,
     "whole_update": _whole_update,
     "same_cast": _same_cast,
-    "stopped": _stopped,
+    "differentiated": _differentiated,
 }
-_CANDIDATES = frozenset((_POWER, _SLICE, _CAST, _STOP, TABLE["reshape"]))
+_CANDIDATES = frozenset((_POWER, _SLICE, _CAST, _STOP, _CUSTOM, TABLE["reshape"]))

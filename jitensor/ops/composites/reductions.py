@@ -10,7 +10,7 @@ from jitensor.ops import arithmetic as a
 from jitensor.ops import comparison, exp_log, movement, reductions
 from jitensor.ops.cast import imag, real
 from jitensor.ops.composites.numbers import Axes, Emit, Size, cast, constant, size_as
-from jitensor.ops.constancy import stop_gradient
+from jitensor.ops.differentiation import stop_gradient
 
 
 def keep_dims(emit: Emit, reduced: Any, axes: Axes) -> Any:

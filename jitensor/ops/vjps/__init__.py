@@ -13,11 +13,10 @@ holomorphic f is g times the conjugate of f'. Integers and bool carry no gradien
 gives None.
 """
 
-from jitensor.ops.vjps import arithmetic, contraction, indexing, layout, ordering, reductions, transcendental
+from jitensor.ops.vjps import arithmetic, contraction, custom, indexing, layout, ordering, reductions, transcendental
 from jitensor.ops.vjps.expression import Onto, unbroadcast, zeros_like
 
 __all__ = [
-    "Onto",
-    "arithmetic", "contraction", "indexing", "layout", "ordering", "reductions", "transcendental", "unbroadcast",
-    "zeros_like",
+    "Onto", "arithmetic", "contraction", "custom", "indexing", "layout", "ordering", "reductions", "transcendental",
+    "unbroadcast", "zeros_like",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from jitensor.ir import types
 from jitensor.ops import arithmetic as a
-from jitensor.ops import bits, cast, comparison, constancy, exp_log, rounding
+from jitensor.ops import bits, cast, comparison, differentiation, exp_log, rounding
 from jitensor.ops.composites import numbers
 from jitensor.ops.composites.numbers import Emit
 from jitensor.ops.vjps.expression import Expr, Partial, flat, on, rule, unbroadcast, where
@@ -39,7 +39,7 @@ rule(a.reciprocal, lambda g, y, x: -(g * (y * y).conj))
 rule(a.sqrt, lambda g, y, x: g / (y.conj * 2))
 rule(a.cbrt, lambda g, y, x: g / (y * y * 3))
 flat(a.floor_divide, rounding.floor, rounding.ceil, rounding.trunc, rounding.rint, rounding.modf_integral)
-flat(bits.spacing, constancy.stop_gradient)
+flat(bits.spacing, differentiation.stop_gradient)
 
 
 def _hypot_part(g: Expr, y: Expr, part: Expr) -> Expr:
