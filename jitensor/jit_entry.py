@@ -25,14 +25,16 @@ from jitensor.codegen.emit_entry import (
     Place,
     SameObject,
     Unsupported,
+    blas_call,
     dtype_words,
     emit_entry,
 )
 from jitensor.ir import dims, types
 from jitensor.ir.dims import Dim
 from jitensor.pipeline import Executable
-from jitensor.runtime import entry
+from jitensor.runtime import blas, entry
 from jitensor.runtime.compiler import uncounted_code
+from jitensor.runtime.executor import BoundLaunch
 from jitensor.tracing.context import Guard as TraceGuard
 from jitensor.tracing.context import NumberStep
 from jitensor.tracing.signature import Key
@@ -68,10 +70,9 @@ def make(
     spec = maker.spec(arguments, sizes)
     symbol = "entry"
     text = emit_entry(spec, symbol, entry.offsets())
-    launches = maker.kernels
-    words = [k.address for k in launches] + [id(d.numpy) for d in dtype_words(spec)]
+    words = maker.addresses + [id(d.numpy) for d in dtype_words(spec)]
     words += [o if isinstance(o, Address) else id(o) for o in maker.objects]
-    keep = (launches, maker.objects, [d.numpy for d in dtype_words(spec)], trace)
+    keep = (maker.kernels, maker.objects, [d.numpy for d in dtype_words(spec)], trace)
     return entry.Specialisation(uncounted_code(text, symbol), words, keep)
 
 
@@ -99,10 +100,11 @@ class _Maker:
             raise Unsupported("the trace holds an array of its own")
         runner = trace.executable.runner(("C",) * sum(f.kind != "scalar" for f in trace.feeds))
         program = runner.program
-        self._first_object = FIRST_WORD + len(program.launches)
+        self._first_object = FIRST_WORD + len(program.steps)
         arguments, arrays = self._arguments()
-        launches = trace.executable.launches(bound_arguments, sizes)
-        self.kernels = [s.kernel for s in launches]
+        bound = trace.executable.bound_steps(sizes)
+        self.kernels = [s.kernel for s in bound if isinstance(s, BoundLaunch)]
+        self.addresses = [_address(b, s) for b, s in zip(bound, program.steps, strict=True)]
         spec = EntrySpec(
             arguments=arguments,
             guards=[],
@@ -113,7 +115,7 @@ class _Maker:
             program=program,
             passed=self.form.positional,
             keywords=[self._word(sys.intern(name)) for name in self.form.keywords],
-            variants=[s.variant for s in launches],
+            variants=[s.variant if isinstance(s, BoundLaunch) else None for s in bound],
             outputs=[],
             is_tuple=False,
         )
@@ -351,6 +353,17 @@ class _Maker:
             elif kind == "constant":
                 position = self._word(position)
             spec.outputs.append((kind, position))
+
+
+def _address(bound: Any, step: Any) -> int:
+    """Of the code that a step runs: a kernel, or a routine of BLAS."""
+    if isinstance(bound, BoundLaunch):
+        return bound.kernel.address
+    routine, _ = blas_call(step)
+    address = blas.cblas_address(routine)
+    if address is None:
+        raise Unsupported("there is no BLAS to call directly")
+    return address
 
 
 def _shifted(item: Any, by: int) -> Any:

@@ -131,11 +131,10 @@ class Executable:
         """Does the memory of argument `i` overlap that of another one, which the program writes to?"""
         return any(k != i and np.may_share_memory(arguments[k], arguments[i]) for k in self._written)
 
-    def launches(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[Any]:
-        """The bound kernel launches of a call with C-contiguous arguments; empty where the program has other steps."""
+    def bound_steps(self, sizes: Mapping[str, int]) -> list[Any]:
+        """The steps of a call with C-contiguous arguments, bound to these sizes."""
         runner = self.runner(("C",) * sum(not s for s in self._is_scalar))
-        steps = runner.bind(self._actual(sizes)).steps
-        return [s for s in steps if hasattr(s, "variant")] if all(hasattr(s, "variant") for s in steps) else []
+        return runner.bind(self._actual(sizes)).steps
 
     def runner(self, layouts: tuple[Any, ...]) -> ProgramRunner:
         """The program for arguments that lie in memory as `layouts` say, made and compiled if need be."""

@@ -364,3 +364,34 @@ def test_python_entry_by_environment():
         check=True,
     )
     assert shown.stdout.strip() == "None [2. 2. 2.]"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matrix_products_go_to_blas(dtype):
+    rng = np.random.default_rng(0)
+
+    def made(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    forms = {
+        "plain": (lambda a, b: a @ b, (5, 7), (7, 3)),
+        "left turned": (lambda a, b: a.T @ b, (7, 5), (7, 3)),
+        "right turned": (lambda a, b: a @ b.T, (5, 7), (3, 7)),
+        "both turned": (lambda a, b: a.T @ b.T, (7, 5), (3, 7)),
+        "slices": (lambda a, b: a[1:, 2:] @ b[2:, :-1], (5, 7), (7, 4)),
+        "matrix and vector": (lambda a, b: a @ b, (5, 7), (7,)),
+        "turned matrix and vector": (lambda a, b: a.T @ b, (7, 5), (7,)),
+        "vector and matrix": (lambda a, b: a @ b, (7,), (7, 3)),
+        "vector and turned matrix": (lambda a, b: a @ b.T, (7,), (3, 7)),
+        "dense layer": (lambda a, b: np.maximum(a @ b + 1, 0), (20, 7), (7, 30)),
+    }
+    for name, (form, left, right) in forms.items():
+        f = jt.jit(form)
+        for _ in range(4):
+            f(made(*left), made(*right))
+        assert f._native is not None, (name, reasons(f))
+        before, calls = python_calls(f), jt.counters().library_calls
+        a, b = made(*left), made(*right)
+        np.testing.assert_allclose(f(a, b), form(a, b), rtol=1e-4, atol=1e-5, err_msg=name)
+        assert python_calls(f) == before, name
+        assert jt.counters().library_calls == calls + 1

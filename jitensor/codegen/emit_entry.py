@@ -15,14 +15,16 @@ from typing import Any
 
 from jitensor.codegen.emit_pool import RUN
 from jitensor.codegen.kernel import CHUNK, SCRATCH, Kernel, may_be_chunked
-from jitensor.codegen.program import Launch, Program
+from jitensor.codegen.program import CallStep, Launch, Program
+from jitensor.codegen.views import View, is_row_major
 from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, iteration_cost, launch_plan
-from jitensor.ir.dims import Dim
+from jitensor.ir.dims import Dim, product
 from jitensor.ir.types import DType
 from jitensor.records import Record
 
 # Words of the context that every entry uses; others follow in the order of `EntrySpec.words`.
-NDARRAY, API, LAUNCHES, BYTES, POOL, HANDLER, FIRST_WORD = 0, 1, 2, 3, 4, 5, 6
+NDARRAY, API, LAUNCHES, BYTES, POOL, HANDLER, LIBRARY_CALLS, FIRST_WORD = 0, 1, 2, 3, 4, 5, 6, 7
+ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112  # CBLAS's names for orders
 PYARRAY_SCALAR, PYARRAY_NEW, SET_HANDLER = 60, 93, 304  # slots of NumPy's C API
 LARGE = 1 << 18  # bytes of a result from which on its memory comes from the store (runtime.memory)
 NO_STORE = 1  # the word of the handler where the store is not used; 0 where it is not there yet
@@ -155,6 +157,35 @@ _TYPE_NUMBERS = {
 _LLVM = {"f64": "double", "f32": "float", "b1": "i8"}
 
 
+def blas_call(step: CallStep) -> tuple[str, list[tuple[Any, bool, Any]]]:
+    """The CBLAS routine of a matrix product, and for each operand its offset, whether it is read turned, and its leading
+    dimension (of a vector: its step). Raises Unsupported for what NumPy would not hand to BLAS in one call."""
+    node, views = step.call.node, step.call.operands
+    dtype = node.output.dtype
+    if node.primitive.family != "contraction" or dtype.short not in ("f32", "f64"):
+        raise Unsupported(f"{node.primitive.name} is run by NumPy")
+    if any(len(v.shape) != 2 for v in views):
+        raise Unsupported("a product of stacked matrices is run by NumPy")
+    x, y = views
+    if x.buffer is y.buffer or (x.shape[0] == 1 and y.shape[1] == 1):
+        raise Unsupported("a matrix with itself, or a vector with a vector, is run by NumPy")
+    letter = "s" if dtype.short == "f32" else "d"
+    column, row = y.shape[1] == 1, x.shape[0] == 1
+    operands = [
+        (x.offset, False, x.strides[1]) if row else _leading(x),
+        (y.offset, False, y.strides[0]) if column else _leading(y),
+    ]
+    return letter + ("gemv" if row or column else "gemm"), operands
+
+
+def _leading(view: View) -> tuple[Any, bool, Any]:
+    if view.strides[1] == 1:
+        return view.offset, False, view.strides[0]
+    if view.strides[0] == 1:
+        return view.offset, True, view.strides[1]
+    raise Unsupported("a strided matrix is copied by NumPy")
+
+
 def dtype_words(spec: EntrySpec) -> list[DType]:
     """The dtypes whose descriptors the context holds, in order, after the kernels."""
     dtypes = [a.dtype for a in spec.arguments if isinstance(a, ArrayArg)]
@@ -183,11 +214,9 @@ class _Writer:
         self.returned: set[int] = set()  # buffers whose arrays are outputs already
         self.globals: list[str] = []
         self.heavy: list[str | None] = []  # of each launch, see is_heavy
-        launches = self.program.launches
-        if len(launches) != len(self.program.steps):
-            raise Unsupported("a library call is part of the program")
-        self.kernel_word = {id(s): FIRST_WORD + i for i, s in enumerate(launches)}
-        self.dtype_word = {d: FIRST_WORD + len(launches) + i for i, d in enumerate(dtype_words(spec))}
+        steps = self.program.steps
+        self.step_word = {id(s): FIRST_WORD + i for i, s in enumerate(steps)}
+        self.dtype_word = {d: FIRST_WORD + len(steps) + i for i, d in enumerate(dtype_words(spec))}
 
     # Small things -----------------------------------------------------------------------------------------------------
 
@@ -274,7 +303,10 @@ class _Writer:
         self.check_overlap()
         for i, size in enumerate(self.spec.sizes):
             self.sizes[f"z{i}"] = self.integer(size, self.symbols)
-        arguments = [self.launch_arguments(k, s) for k, s in enumerate(self.program.launches)]
+        arguments = [
+            self.launch_arguments(k, s) if isinstance(s, Launch) else self.product_arguments(s)
+            for k, s in enumerate(self.program.steps)
+        ]
         numbers = self.write_numbers()
         self.allocate()
         self.launch(arguments, numbers)
@@ -431,6 +463,50 @@ class _Writer:
             self.emit(f"store i64 {value}, ptr {place}")
         return array, values
 
+    def product_arguments(self, step: CallStep) -> tuple[str, list[str]]:
+        """Of a matrix product by BLAS: sizes m, n, k, then for each operand and the result its offset and its leading
+        dimension (or step)."""
+        self.heavy.append(None)
+        routine, operands = blas_call(step)
+        m, k = (self.integer(n, self.sizes) for n in step.call.operands[0].shape)
+        n = self.integer(step.call.operands[1].shape[1], self.sizes)
+        values = [m, n, k]
+        for operand in operands:
+            values += [self.integer(operand[0], self.sizes), self.integer(operand[2], self.sizes)]
+        for size in (m, n, k):
+            self.require(self.compare("ge", size, "1"))
+        return routine, values
+
+    def product_call(self, step: CallStep, values: list[str]) -> str:
+        routine, operands = blas_call(step)
+        dtype = step.call.node.output.dtype
+        t, size = _LLVM[dtype.short], dtype.size
+        m, n, k = values[:3]
+        places = []
+        for number, offset in zip((*step.operands, step.results[0]), (*values[3::2], "0"), strict=False):
+            bytes_ = self.set("o", f"mul i64 {offset}, {size}")
+            places.append(self.set("p", f"getelementptr i8, ptr {self.pointer(number)}, i64 {bytes_}"))
+        a, b, c = places
+        function = self.word(self.step_word[id(step)])
+        (_, turned_a, _), (_, turned_b, _) = operands
+        lda, ldb = values[4], values[6]
+        turn = {False: NO_TRANSPOSE, True: TRANSPOSE}
+        if routine.endswith("gemm"):
+            return (
+                f"call void {function}(i32 {ROW_MAJOR}, i32 {turn[turned_a]}, i32 {turn[turned_b]}, i64 {m}, i64 {n}, "
+                f"i64 {k}, {t} 1.0, ptr {a}, i64 {lda}, ptr {b}, i64 {ldb}, {t} 0.0, ptr {c}, i64 {n})"
+            )
+        if step.call.operands[1].shape[1] == 1:  # a column: A x
+            rows, columns, matrix, vector, lead, jump, turned = m, k, a, b, lda, ldb, turned_a
+        else:  # a row: B' x
+            rows, columns, matrix, vector, lead, jump, turned = n, k, b, a, ldb, lda, not turned_b
+        if turned:
+            rows, columns = columns, rows
+        return (
+            f"call void {function}(i32 {ROW_MAJOR}, i32 {turn[turned]}, i64 {rows}, i64 {columns}, {t} 1.0, ptr {matrix}, "
+            f"i64 {lead}, ptr {vector}, i64 {jump}, {t} 0.0, ptr {c}, i64 1)"
+        )
+
     def product(self, values: list[str]) -> str:
         total = "1"
         for value in values:
@@ -500,7 +576,8 @@ class _Writer:
             self.program._number[self.program.plan.outputs[p].buffer.storage]
             for kind, p in self.spec.outputs if kind == "scalar"
         }  # fmt: skip
-        arrays = {n: self.measure(self.program.buffers[n]) for n in self.program.allocated if n not in scalars}
+        self.shapes = self.output_shapes()
+        arrays = {n: self.measure(n, self.program.buffers[n]) for n in self.program.allocated if n not in scalars}
         # Another thread may rebind a variable while the kernels run without the GIL.
         self.borrowed = [
             o for a, o in zip(self.spec.arguments, self.objects, strict=True)
@@ -517,12 +594,28 @@ class _Writer:
             else:
                 self.new_array(number, *arrays[number])
 
-    def measure(self, buffer: Any) -> tuple[str, str, str]:
+    def output_shapes(self) -> dict[int, Any]:
+        """The shape under which a buffer is returned, where that is another view of all its elements in order."""
+        shapes: dict[int, Any] = {}
+        for kind, position in self.spec.outputs:
+            if kind != "array":
+                continue
+            view = self.program.plan.outputs[position]
+            number = self.program._number[view.buffer.storage]
+            in_order = view.offset == 0 and is_row_major(view.shape, view.strides)
+            if not in_order or product(view.shape) != product(view.buffer.shape):
+                raise Unsupported("an output is a view of another buffer")
+            if shapes.setdefault(number, view.shape) != view.shape:
+                raise Unsupported("a buffer is returned under two shapes")
+        return shapes
+
+    def measure(self, number: int, buffer: Any) -> tuple[str, str, str]:
         """An array's dimensions on the stack, its bytes, and whether it is large (an i1). The Python path makes the
         store for large ones."""
-        dims = self.set("dims", f"alloca [{max(len(buffer.shape), 1)} x i64]")
+        shape = self.shapes.get(number, buffer.shape)
+        dims = self.set("dims", f"alloca [{max(len(shape), 1)} x i64]")
         size = str(buffer.dtype.size)
-        for d, n in enumerate(buffer.shape):
+        for d, n in enumerate(shape):
             value = self.integer(n, self.sizes)
             place = self.set("p", f"getelementptr i64, ptr {dims}, i64 {d}")
             self.emit(f"store i64 {value}, ptr {place}")
@@ -541,8 +634,9 @@ class _Writer:
             type_number = 7 if buffer.dtype.kind == "i" else 8
         else:
             type_number = _TYPE_NUMBERS[buffer.dtype.short]
+        rank = len(self.shapes.get(number, buffer.shape))
         call = (
-            f"call ptr {self.api(PYARRAY_NEW)}(ptr {self.word(NDARRAY)}, i32 {len(buffer.shape)}, ptr {dims}, "
+            f"call ptr {self.api(PYARRAY_NEW)}(ptr {self.word(NDARRAY)}, i32 {rank}, ptr {dims}, "
             f"i32 {type_number}, ptr null, ptr null, i32 0, i32 0, ptr null)"
         )
         handler = self.handler()
@@ -586,7 +680,10 @@ class _Writer:
 
     def launch(self, arguments: list[tuple[str, list[str]]], numbers: list[str]) -> None:
         calls: list[tuple[str, str, str | None]] = []
-        for k, (step, (ints, values)) in enumerate(zip(self.program.launches, arguments, strict=True)):
+        for k, (step, (ints, values)) in enumerate(zip(self.program.steps, arguments, strict=True)):
+            if not isinstance(step, Launch):
+                calls.append((self.product_call(step, values), "", None))
+                continue
             kernel = self.spec.variants[k][0]
             # Behind the buffers the driver puts the place of partial results, under two types.
             pointers = self.set("bufs", f"alloca [{max(len(step.buffers), 1) + 2 * kernel.chunked} x ptr]")
@@ -599,7 +696,7 @@ class _Writer:
                 value = self.set("v", f"load i128, ptr {numbers[s]}")
                 self.emit(f"store i128 {value}, ptr {place}")
             extent = values[0] if step.kernel.parallel else "1"
-            address = self.word(self.kernel_word[id(step)])
+            address = self.word(self.step_word[id(step)])
             places = f"ptr {pointers}, ptr {ints}, ptr {scalars}"
             whole = f"call i64 {address}({places}, i64 0, i64 {extent})"
             if self.heavy[k] is None:
@@ -611,7 +708,10 @@ class _Writer:
             run = self.field(pool, 8 * RUN, "ptr")
             shared = f"call i64 {run}(ptr {pool}, ptr {address}, ptr @plan{k}, {places}, i64 0)"
             calls.append((whole if not kernel.chunked else "", shared, self.heavy[k]))
-        self.count(LAUNCHES, str(len(calls)))
+        launches = len(self.program.launches)
+        self.count(LAUNCHES, str(launches))
+        if len(calls) > launches:
+            self.count(LIBRARY_CALLS, str(len(calls) - launches))
         self.count(BYTES, self.bytes_with_scalars())
         self.run_kernels(calls)
 
@@ -657,7 +757,9 @@ class _Writer:
         if heavy is not None and whole:
             self.emit(f"br i1 {heavy}, label %share{n}, label %whole{n}")
             self.lines.append(f"whole{n}:")
-        if whole:
+        if whole.startswith("call void"):
+            self.emit(whole)
+        elif whole:
             self.set("s", whole)
         if heavy is not None and whole:
             self.emit(f"br label %after{n}")
@@ -728,8 +830,6 @@ class _Writer:
             self.emit(f"call void @Py_IncRef(ptr {self.objects[position]})")
             return self.objects[position]
         view = self.program.plan.outputs[position]
-        if not view.is_whole:
-            raise Unsupported("an output is a view of another buffer")
         number = self.program._number[view.buffer.storage]
         if kind == "scalar":
             descr = self.word(self.dtype_word[view.buffer.dtype])

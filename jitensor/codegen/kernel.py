@@ -425,7 +425,8 @@ def _op_text(kernel: Kernel, op: Op, names: list[str]) -> str:
     if op.kind == "reduce":
         over = ", ".join(n for n, r in zip(names, kernel.reduced, strict=True) if r)
         return f"{op.primitive.name}({over}){args}"
-    params = " {" + ", ".join(f"{k}={v}" for k, v in op.params) + "}" if op.params else ""
+    shown = [f"{k}={v.short if isinstance(v, DType) else v}" for k, v in op.params]
+    params = f" {{{', '.join(shown)}}}" if shown else ""
     return f"{op.primitive.name}{args}{params}"
 
 

@@ -84,14 +84,14 @@ def _sum(parts: list[Counters]) -> Counters:
 tally = _Tally()
 
 
-# What native entries count, holding the GIL: launches, bytes allocated.
-native = (ctypes.c_int64 * 2)()
+# What native entries count, holding the GIL: launches, bytes allocated, library calls.
+native = (ctypes.c_int64 * 3)()
 
 
 def counters() -> Counters:
     """Return the counts of this process so far, over all threads."""
     with _lock:
-        compiled_calls = Counters(launches=native[0], bytes_allocated=native[1])
+        compiled_calls = Counters(launches=native[0], bytes_allocated=native[1], library_calls=native[2])
         return _sum([_retired, compiled_calls, *(Counters(**e.counts) for e in _enrolled)])
 
 

@@ -98,7 +98,7 @@ class Specialisation:
         threads.driver()
         memory.prepare()
         counts = ctypes.addressof(native)
-        fixed = [id(np.ndarray), array_api(), counts, counts + 8, threads.POOL, memory.HANDLER]
+        fixed = [id(np.ndarray), array_api(), counts, counts + 8, threads.POOL, memory.HANDLER, counts + 16]
         assert len(fixed) == FIRST_WORD
         self.code = code
         self.keep = keep

@@ -33,7 +33,7 @@ _PACK = {
 Array = np.ndarray[Any, Any]
 
 
-class _BoundLaunch:
+class BoundLaunch:
     """A kernel with its integer arguments for certain sizes."""
 
     __slots__ = ("function", "buffers", "pack", "ints", "ints_at", "extent", "scalars", "kernel", "variant", "plan")
@@ -60,7 +60,7 @@ def _plan(kernel: Kernel, ints: Sequence[int]) -> Any:
     return (ctypes.c_int64 * len(words))(*words)
 
 
-def _share(step: _BoundLaunch, pointers: bytes, scalars: bytes | None) -> None:
+def _share(step: BoundLaunch, pointers: bytes, scalars: bytes | None) -> None:
     """A launch in chunks, on several threads where it is worth them."""
     place = ctypes.addressof(step.plan)
     count = threads.get_num_threads()
@@ -130,7 +130,7 @@ class ProgramRunner:
                 ints = [values[p] for p in program.ints_at[k]]
                 variant = specialise(step.kernel, ints)
                 ints = [ints[p] for p in variant[1]]
-                steps.append(_BoundLaunch(step, variant, self._kernel(k, variant[0]), ints))
+                steps.append(BoundLaunch(step, variant, self._kernel(k, variant[0]), ints))
             else:
                 steps.append((step, k))
         return _Bound(values, allocations, steps, [self._output(k, values) for k in range(len(program.plan.outputs))])
@@ -161,7 +161,7 @@ class ProgramRunner:
         launches = {}
         for bound in list(self._bound.values()):
             for k, step in enumerate(bound.steps):
-                if step.__class__ is _BoundLaunch:
+                if step.__class__ is BoundLaunch:
                     launches[k, step.kernel.text] = (k, step.variant[0], step.kernel)
         return [launches[key] for key in sorted(launches)]
 
@@ -178,7 +178,7 @@ class ProgramRunner:
             buffers[i] = buffers[other]
         slots = self._slots(numbers) if numbers or self._fixed else ()
         for step in bound.steps:
-            if step.__class__ is _BoundLaunch:
+            if step.__class__ is BoundLaunch:
                 pointers = step.pack(*[address(buffers[b]) for b in step.buffers])
                 scalars = b"".join([slots[s] for s in step.scalars]) if step.scalars else None
                 if step.plan is None:
