@@ -94,10 +94,9 @@ def _cotangents_of(
 ) -> tuple[Any, ...]:
     primitive = node.primitive
     if primitive.vjp is None:
-        where = "" if node.location is None else f", recorded at {node.location}"
         raise NotFoundError(
-            f"gradient: {primitive.name}{where} has no gradient; stop it with stop_gradient or give the function one "
-            "with custom_gradient.",
+            f"gradient: {_text(node)} has no gradient; stop it with stop_gradient, or give the function one with "
+            "custom_gradient.",
             location=node.location,
         )
     params = dict(node.params) if node.params else {}
@@ -107,6 +106,14 @@ def _cotangents_of(
     outputs = tuple([lookup(v) for v in node.outputs])
     result: tuple[Any, ...] = primitive.vjp(emit, g, outputs, tuple([lookup(v) for v in node.inputs]), **params)
     return result
+
+
+def _text(node: Node) -> str:
+    """The op's name, and the foreign function that it calls, if it does."""
+    for name, param in node.params:
+        if name in ("call", "function"):
+            return f"{node.primitive.name} of {getattr(param, '__name__', param)}"
+    return node.primitive.name
 
 
 def _accumulate(emit: Emit, total: dict[int, Any], value: Value, part: Any) -> None:

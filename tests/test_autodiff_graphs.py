@@ -294,7 +294,7 @@ def test_forward_mode_compiles_to_one_kernel() -> None:
 def test_errors_name_the_op() -> None:
     params: dict[str, Any] = {"function": np.sin, "outputs": (TensorType(float64, (N,)),)}
     graph = trace(lambda e, x: e(TABLE["python_call"], x, **params), TensorType(float64, (N,)))
-    with pytest.raises(NotFoundError, match="python_call has no gradient"):
+    with pytest.raises(NotFoundError, match="python_call of sin has no gradient"):
         gradient_graph(graph, (0,))
 
 

@@ -117,8 +117,8 @@ def test_steps_are_unconnected(name: str) -> None:
 
 def test_an_op_without_a_rule_raises_by_name() -> None:
     params: dict[str, Any] = {"function": np.sin, "outputs": (types.TensorType(F64, (1,)),)}
-    asked = gradient(lambda emit, v: emit(TABLE["python_call"], v, **params)[0], [0])
-    with pytest.raises(LookupError, match=r"python_call has no gradient.*custom_gradient"):
+    asked = gradient(lambda emit, v: emit(TABLE["python_call"], v, **params), [0])
+    with pytest.raises(LookupError, match=r"python_call of sin has no gradient.*custom_gradient"):
         evaluate(asked, [np.array([1.0])])
 
 
