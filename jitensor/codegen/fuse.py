@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jitensor.codegen.group import Axes, Axis, Expression, Group, Member, Read, Write
-from jitensor.codegen.plan import Call, Plan, Step, order_steps
+from jitensor.codegen.plan import Call, Order, Plan, Step, order_steps
 from jitensor.codegen.views import Buffer, View, broadcast_stride, moved, reshaped, whole
 from jitensor.ir.graph import Graph, Node, Value
 from jitensor.ir.types import Shape
@@ -43,12 +43,11 @@ class _Fuser:
         self.expressions: dict[int, Expression] = {}
         self.groups: list[Group] = []
         self.steps: list[Step] = []
-        self.owner: dict[int, Group | Step] = {}  # bit -> what has run once the bit is done
+        self.order = Order()
         self.producer: dict[int, Node] = {}
         self.bit: dict[int, int] = {}  # value id -> its node's bit
         self.uses: dict[int, list[int]] = {}  # value id -> positions of readers: nodes, then outputs, then updates
         self.buffers: list[Buffer] = []
-        self.needs: dict[Group, int] = {}
         self._relate()
 
     def _relate(self) -> None:
@@ -83,7 +82,7 @@ class _Fuser:
         self._store_updates()
         self._merge_alike()
         live = [g for g in self.groups if g.parent is None and g.writes]
-        steps = [Step(g.mask, self.needs.get(g, 0) | g.waits_for, group=g) for g in live] + self.steps
+        steps = [Step(g.mask, self.order.needs[g], group=g) for g in live] + self.steps
         return Plan(self.graph, order_steps(steps), self.buffers, outputs)
 
     # Bits -------------------------------------------------------------------------------------------------------------
@@ -93,34 +92,6 @@ class _Fuser:
         self.next_bit += 1
         return bit
 
-    def _reaches(self, bits: int, target: Group) -> bool:
-        """Does one of the steps that `bits` stand for run in `target`, or wait for it?"""
-        if not bits:
-            return False
-        seen: set[int] = set()
-        stack = [bits]
-        while stack:
-            mask = stack.pop()
-            while mask:
-                low = mask & -mask
-                owner = self.owner.get(low)
-                if owner is None:
-                    mask ^= low
-                    continue
-                if isinstance(owner, Group):
-                    owner = owner.find()
-                    if owner is target:
-                        return True
-                    mask &= ~(owner.mask | low)
-                    waits = self.needs[owner] | owner.waits_for
-                else:
-                    mask &= ~(owner.mask | low)
-                    waits = owner.needs
-                if waits and id(owner) not in seen:
-                    seen.add(id(owner))
-                    stack.append(waits)
-        return False
-
     def _is_before(self, operands: Sequence[Value], group: Group) -> bool:
         """F2: can all operands that come from elsewhere be in memory before the group runs?"""
         if group.closed:
@@ -129,9 +100,9 @@ class _Fuser:
             expression = self.expressions.get(v.id)
             if expression is not None:
                 theirs = expression.group.find() if expression.group is not None else group
-                if theirs is not group and self._reaches(self.bit[expression.source.id], group):
+                if theirs is not group and self.order.waits(self.bit[expression.source.id], group):
                     return False
-            elif self._reaches(self.view_needs.get(v.id, 0), group):
+            elif self.order.waits(self.view_needs.get(v.id, 0), group):
                 return False
         return True
 
@@ -209,14 +180,8 @@ class _Fuser:
     def _new_group(self, axes: list[Axis], mask: int) -> Group:
         group = Group(axes, mask)
         self.groups.append(group)
-        self.needs[group] = 0
-        if mask:
-            self.owner[mask] = group
+        self.order.enter(group)
         return group
-
-    def _join_group(self, group: Group, bit: int) -> None:
-        group.mask |= bit
-        self.owner[bit] = group
 
     def _copy(
         self, read: Read, shape: Shape, dtype: Any, needs: int, into: View | None = None, bit: int = 0
@@ -226,7 +191,7 @@ class _Fuser:
         target = whole(self._buffer(dtype, shape)) if into is None else into
         group = self._new_group([a for a in axes if a is not None], bit or self._fresh_bit())
         group.writes.append(Write(Read(read.view, axes), target, axes))
-        self.needs[group] |= needs
+        self.order.wait(group, needs)
         return target, group.mask
 
     def _output(self, value: Value, bit: int) -> View:
@@ -262,10 +227,10 @@ class _Fuser:
         for read, v in zip(reads, node.inputs, strict=True):
             if isinstance(read, Read):
                 read.axes = tuple(_aligned(dims, len(v.shape)))
-                self.needs[group] = self.needs.get(group, 0) | self.view_needs[v.id]
+                self.order.wait(group, self.view_needs[v.id])
         axes = tuple(dims)
         group.members[value.id] = Member(node, reads, axes)
-        self._join_group(group, bit)
+        self.order.give(bit, group)
         for out in node.outputs:
             self.expressions[out.id] = Expression(group, out, axes)
 
@@ -315,7 +280,7 @@ class _Fuser:
         failure."""
         if a.closed or b.closed:
             return False
-        if self._reaches(self.needs[b], a) or self._reaches(self.needs[a], b):
+        if self.order.is_after(a, b) or self.order.is_after(b, a):
             return False
         pairs: dict[Axis, Axis] = {}  # b's axis -> a's
         shift = len(dims) - len(axes)
@@ -351,7 +316,7 @@ class _Fuser:
         a.reduced = [x.find() for x in a.reduced]
         b.reduced = [x.find() for x in b.reduced]
         a.absorb(b)
-        self.needs[a] |= self.needs[b]
+        self.order.unite(a, b)
         a.axes = order
         for d, axis in enumerate(placed):
             dims[d] = axis.find() if axis else None
@@ -460,12 +425,12 @@ class _Fuser:
             group = self._new_group([a for a in axes if a is not None], 0)
             group.reduced = [a for d, a in enumerate(axes) if d in reduced and a is not None]
             source = Read(view, axes)
-            self.needs[group] |= self.view_needs[operand.id]
+            self.order.wait(group, self.view_needs[operand.id])
             if _counts_position(node):
                 group.sequence = list(group.reduced)
         kept = tuple(a.find() if a else None for d, a in enumerate(axes) if d not in reduced)
         group.members[value.id] = Member(node, [source], kept)
-        self._join_group(group, bit)
+        self.order.give(bit, group)
         self.expressions[value.id] = Expression(group, value, kept)
 
     def _can_reduce(self, group: Group, expression: Expression, over: list[Axis], node: Node) -> bool:
@@ -515,7 +480,7 @@ class _Fuser:
         """`value` is the expression, seen through other axes."""
         self.expressions[value.id] = Expression(expression.group, expression.source, axes)
         if expression.group is not None:
-            self._join_group(expression.group.find(), self.bit[value.id])
+            self.order.give(self.bit[value.id], expression.group.find())
 
     def _reshape(self, node: Node) -> None:
         operand, value = node.inputs[0], node.output
@@ -571,7 +536,8 @@ class _Fuser:
 
     def _append(self, step: Step) -> None:
         self.steps.append(step)
-        self.owner[step.mask] = step
+        self.order.enter(step)
+        self.order.wait(step, step.needs)
 
     def _store(self, value: Value, region: View) -> int:
         """Stores a value into part of a buffer that nothing else reads yet. Returns the bit of the storing step."""
@@ -672,24 +638,26 @@ class _Fuser:
         if expression is not None and expression.group is not None:
             group = expression.group.find()
             others = after & ~group.mask
-            if self._covers(group, expression, value) and not self._reaches(others, group):
+            if self._covers(group, expression, value) and not self.order.waits(others, group):
                 if not _touches_elsewhere(group, region, expression.axes):
                     group.writes.append(Write(expression.source.id, region, expression.axes))
-                    group.waits_for |= others
+                    self.order.wait(group, others)
                     group.closed = True
                     return self.bit[expression.source.id]
         if expression is not None and expression.group is None:
             axes: Axes = tuple(None if n == 1 else Axis(n) for n in value.shape)
             fill = self._new_group([a for a in axes if a is not None], self._fresh_bit())
             fill.writes.append(Write(expression.source.id, region, axes))
-            fill.waits_for |= after
+            self.order.wait(fill, after)
+            fill.closed = True
             return fill.mask
         source = self._view(value)
         needs = self.view_needs[value.id]
         if source.buffer is region.buffer:  # memory that overlaps what is written: through a copy
             source, needs = self._copy(Read(source, ()), value.shape, value.dtype, needs)
         _, bit = self._copy(Read(source, ()), value.shape, value.dtype, needs, region)
-        self.groups[-1].waits_for |= after
+        self.order.wait(self.groups[-1], after)
+        self.groups[-1].closed = True
         return bit
 
     def _covers(self, group: Group, expression: Expression, value: Value) -> bool:
@@ -754,7 +722,7 @@ class _Fuser:
                     for theirs, mine in zip(b.live_axes(), a.live_axes(), strict=True):
                         theirs.parent = mine
                     a.absorb(b)
-                    self.needs[a] |= self.needs[b]
+                    self.order.unite(a, b)
 
     def _alike(self, a: Group, b: Group) -> bool:
         ours, theirs = a.live_axes(), b.live_axes()
@@ -764,7 +732,7 @@ class _Fuser:
             return False
         if not _buffers_read(a) & _buffers_read(b):
             return False
-        return not self._reaches(self.needs[a], b) and not self._reaches(self.needs[b], a)
+        return not self.order.is_after(a, b) and not self.order.is_after(b, a)
 
 
 def _counts_position(node: Node) -> bool:

@@ -60,7 +60,7 @@ class Write:
 class Group:
     """`axes`: every loop, outer first. `reduced`: those that reductions run over. `mask`: its nodes as bits."""
 
-    __slots__ = ("axes", "reduced", "members", "writes", "mask", "parent", "waits_for", "closed", "sequence")
+    __slots__ = ("axes", "reduced", "members", "writes", "mask", "parent", "closed", "sequence")
 
     def __init__(self, axes: list[Axis], mask: int = 0) -> None:
         self.axes = axes
@@ -69,7 +69,6 @@ class Group:
         self.writes: list[Write] = []
         self.mask = mask
         self.parent: Group | None = None
-        self.waits_for: int = 0  # bits of nodes that must have run, beyond data dependence (writes over old values)
         self.sequence: list[Axis] = []  # loops that must stay in this order: a position is counted along them
         self.closed = False  # writes over an old value: its place in time and its loops are fixed
 
@@ -90,7 +89,6 @@ class Group:
         self.members.update(other.members)
         self.writes += other.writes
         self.mask |= other.mask
-        self.waits_for |= other.waits_for
         if other.reduced and not self.reduced:
             self.reduced = other.reduced
         self.sequence = self.sequence or other.sequence

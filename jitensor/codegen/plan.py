@@ -38,6 +38,70 @@ class Plan:
     outputs: list[View]
 
 
+class Order:
+    """What must run before what, while fusion decides. A bit stands for a node, a copy or a fill; it belongs to the
+    group or step that it runs in."""
+
+    def __init__(self) -> None:
+        self.owner: dict[int, Group | Step] = {}
+        self.needs: dict[Group | Step, int] = {}  # bits that it waits for itself
+        self._above: dict[Group | Step, int] = {}  # all that must have run, through others too
+
+    def enter(self, step: Group | Step) -> None:
+        self.needs[step] = self._above[step] = 0
+        if step.mask:
+            self.owner[step.mask] = step
+
+    def give(self, bit: int, group: Group) -> None:
+        """The group computes the node `bit`."""
+        group.mask |= bit
+        self.owner[bit] = group
+
+    def wait(self, step: Group | Step, bits: int) -> None:
+        """`step` runs after `bits`."""
+        self.needs[step] |= bits
+        self._extend(step, self._closure(bits & ~self._above[step]))
+
+    def unite(self, a: Group, b: Group) -> None:
+        """`a` has taken over `b`."""
+        self.needs[a] |= self.needs.pop(b)
+        above = self._above[a] | self._above.pop(b)
+        self._above[a] = 0
+        self._extend(a, above | a.mask)
+        self._above[a] = above
+
+    def waits(self, bits: int, target: Group) -> bool:
+        """Does one of the steps that `bits` stand for run in `target`, or after it?"""
+        return bool(bits and (bits & target.mask or self._closure(bits) & target.mask))
+
+    def is_after(self, a: Group, b: Group) -> bool:
+        return bool(self._above[a] & b.mask)
+
+    def _closure(self, bits: int) -> int:
+        """The bits, those that run with them, and all that must have run before."""
+        found = 0
+        while bits:
+            low = bits & -bits
+            found |= low
+            owner = self.owner.get(low)
+            if owner is not None:
+                if isinstance(owner, Group):
+                    owner = owner.find()
+                found |= owner.mask | self._above[owner]
+            bits &= ~found
+        return found
+
+    def _extend(self, step: Group | Step, above: int) -> None:
+        """`step` and all that runs after it run after `above`."""
+        if not above & ~self._above[step]:
+            return
+        self._above[step] |= above
+        mask = step.mask
+        for other, known in self._above.items():
+            if known & mask:
+                self._above[other] = known | above
+
+
 def order_steps(steps: list[Step]) -> list[Step]:
     """A topological order, earliest program position first."""
     owner: dict[int, int] = {}

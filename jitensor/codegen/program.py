@@ -192,7 +192,7 @@ def _reuse_dead_buffers(plan: Plan) -> None:
         if step.call is not None and step.call.node.primitive.family != "contraction":
             kept.update(step.call.results)
     for i, step in enumerate(plan.steps):
-        if step.group is None or step.group.waits_for:
+        if step.group is None or step.group.closed:
             continue
         for write in step.group.writes:
             target = write.view.buffer
