@@ -15,7 +15,7 @@ from typing import Any
 
 from jitensor.errors import InternalError, Location, NotFoundError
 from jitensor.ir import dims
-from jitensor.ir.dims import Dim
+from jitensor.ir.dims import Dim, Resolver
 from jitensor.ir.graph import CONSTANT, Graph, GraphBuilder, Node, Value
 from jitensor.ops.arithmetic import add
 from jitensor.ops.structure import full
@@ -143,23 +143,24 @@ def gradient_graph(
     wrt: Sequence[int],
     *,
     cotangents: bool = False,
-    united: Mapping[str, int | Dim] | None = None,
+    sizes: Resolver | None = None,
 ) -> Gradient:
     """The function and its gradient as one graph.
 
     wrt: positions among (*graph.inputs, *captures). The gradient is of the sum of all inexact outputs (as
     tf.GradientTape's); with `cotangents`, the graph takes one more input after its own for each inexact output.
-    united: size symbols that the trace found equal to another size. Updates of the graph stay as they are.
+    sizes: what is known of the graph's sizes: the resolver of its trace, or `KnownSizes` made from what that found.
+    Updates of the graph stay as they are.
     """
     copy = _Copy(graph)
-    with dims.resolving(_United(united or {})):
+    with dims.resolving(sizes or KnownSizes()):
         seeds = copy.cotangent_inputs() if cotangents else [copy.ones(v) for v in copy.outputs]
         found = copy.vjp(seeds, wrt)
     gradients = [g for g in found if g is not None]
     return Gradient(_pruned(copy.finish((*copy.outputs, *gradients))), tuple(g is not None for g in found))
 
 
-def jvp_graph(graph: Graph, wrt: Sequence[int], *, united: Mapping[str, int | Dim] | None = None) -> Gradient:
+def jvp_graph(graph: Graph, wrt: Sequence[int], *, sizes: Resolver | None = None) -> Gradient:
     """The function and how it moves when its inputs do: a tangent input for each `wrt` after the graph's own, a tangent
     output after the outputs for each that moves.
 
@@ -167,7 +168,7 @@ def jvp_graph(graph: Graph, wrt: Sequence[int], *, united: Mapping[str, int | Di
     """
     copy = _Copy(graph)
     builder = copy.builder
-    with dims.resolving(_United(united or {})):
+    with dims.resolving(sizes or KnownSizes()):
         tangents = [builder.input(copy.places[i].type) for i in wrt]
         blank = [builder.value(v.type) if v.dtype.is_inexact else None for v in copy.outputs]
         mark = len(builder.nodes)
@@ -209,14 +210,14 @@ class Pullback:
     connected: tuple[bool, ...]
 
 
-def split_graph(graph: Graph, wrt: Sequence[int], *, united: Mapping[str, int | Dim] | None = None) -> Pullback:
+def split_graph(graph: Graph, wrt: Sequence[int], *, sizes: Resolver | None = None) -> Pullback:
     """Forward and backward as two graphs, for a caller who asks for the gradient later, as a tape does.
 
     Views, fills and constants are made again instead of saved; arguments are kept, not copied, unless the forward
     writes into them.
     """
     copy = _Copy(graph)
-    with dims.resolving(_United(united or {})):
+    with dims.resolving(sizes or KnownSizes()):
         seeds = copy.cotangent_inputs()
         mark = len(copy.builder.nodes)
         found = copy.vjp(seeds, wrt)
@@ -334,11 +335,22 @@ def _itself(value: Value) -> Value:
     return value
 
 
-class _United:
-    """Answers about sizes by what the trace found equal; what it did not find equal differs."""
+class KnownSizes:
+    """What a trace found out about sizes, as a resolver: `united`, symbols that are equal to another size, and
+    `answers`, its answers to questions (op, a, b). What it was never asked does not hold."""
 
-    def __init__(self, united: Mapping[str, int | Dim]) -> None:
-        self.united = united
+    def __init__(
+        self,
+        united: Mapping[str, int | Dim] | None = None,
+        answers: Mapping[tuple[str, int | Dim, int | Dim], bool] | None = None,
+    ) -> None:
+        self.united = united or {}
+        self.answers: dict[tuple[str, int | Dim], bool] = {}
+        for (op, a, b), answer in (answers or {}).items():
+            difference = self._settled(a) - self._settled(b)
+            self.answers[op, difference] = answer
+            if op == "eq":
+                self.answers[op, -difference] = answer
 
     def _settled(self, n: int | Dim) -> int | Dim:
         while isinstance(n, Dim) and not n.symbols.isdisjoint(self.united):
@@ -347,7 +359,9 @@ class _United:
 
     def relation(self, op: str, a: int | Dim, b: int | Dim) -> bool:
         difference = self._settled(a) - self._settled(b)
-        return dims.holds(op, difference, 0) if isinstance(difference, int) else False
+        if isinstance(difference, int):
+            return dims.holds(op, difference, 0)
+        return self.answers.get((op, difference), False)
 
     def value(self, a: Dim, why: str) -> int:
         settled = self._settled(a)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from autodiff_harness import check, draw_like, evaluate, gradient
 
-from jitensor.autodiff import Gradient, gradient_graph, jvp_graph, split_graph
+from jitensor.autodiff import Gradient, KnownSizes, gradient_graph, jvp_graph, split_graph
 from jitensor.errors import NotFoundError
 from jitensor.ir import dims, types
 from jitensor.ir.graph import Graph, GraphBuilder
@@ -212,7 +212,7 @@ def test_sizes_found_equal_by_guards() -> None:
         graph = trace(
             lambda e, x, y: square(e, multiply(e, x, y)), TensorType(float64, (a,)), TensorType(float64, (b,))
         )
-    joint = gradient_graph(graph, (0, 1), united=united)
+    joint = gradient_graph(graph, (0, 1), sizes=KnownSizes(united))
     found, _ = interpret(joint.graph, [X[0], Y[0]], {"a": 4, "b": 4})
     _close(found[1:], [2 * X[0] * Y[0] ** 2, 2 * X[0] ** 2 * Y[0]])
     _close(build(joint.graph, united)([X[0], Y[0]], {"a": 4, "b": 4}), found)
