@@ -12,6 +12,7 @@ from jitensor import pipeline
 from jitensor.ir.graph import Graph
 from jitensor.ir.interpret import interpret
 from jitensor.ir.types import TensorType, bool_, float64
+from jitensor.ops import TABLE
 from jitensor.runtime.counters import counters
 from tests.graphs import Build
 
@@ -248,3 +249,20 @@ def truth_kept_between_phases(b: Build) -> Graph:
 def test_kernels(make: Maker, kernels: int | None, layout: str) -> None:
     launches, _ = run(make, layout)
     assert kernels in (None, launches)
+
+
+def test_a_check_that_fails_comes_before_the_write() -> None:
+    b = Build()
+    x, y = b.array(*SHAPE), b.array(*SHAPE)
+    fine = b("reduce_all", b("less", b("exp", y), b.number(2.0)), axes=(0, 1))
+    b.add(TABLE["check"], (fine,), {"message": "too large", "error": ValueError})
+    graph = b.finish([], [(x, b("add", x, y)), (y, b.store(y, b("full", b.number(0.0), shape=(1, 5)), (0, 0)))])
+    executable = pipeline.build(graph)
+    first, second = np.ones(SHAPE), np.ones(SHAPE)
+    with pytest.raises(ValueError, match="too large"):
+        executable([first, second], {})
+    assert np.all(first == 1) and np.all(second == 1)
+    executable([first, np.zeros(SHAPE)], {})
+    assert np.all(first == 1)
+    executable([first, np.full(SHAPE, 0.5)], {})
+    assert np.all(first == 1.5)

@@ -586,6 +586,8 @@ class _Fuser:
             offset = offset + start * stride
             strides.append(stride * step)
         region = View(view.buffer, offset, params["sizes"], tuple(strides))
+        if view.buffer.kind == "input":
+            after |= self._effects_before  # a check that fails leaves the caller's array as it is
         self._finish(value, view, self._overwrite(new, region, after) | after)
 
     def _own_memory(self, base: Value, value: Value) -> tuple[View, int]:
@@ -681,7 +683,7 @@ class _Fuser:
             pending.append((target, new))
         for target, new in pending:
             own = self.views[target.id]
-            after = 0
+            after = self._effects_before
             for v in (target.id, *[v for v, t in self.chains.items() if t == target.id]):
                 if v in self.views and self.views[v].buffer is own.buffer:
                     after |= self._readers(v) | self.view_needs[v]
