@@ -36,7 +36,7 @@ from jitensor.ir.graph import CONSTANT, GraphBuilder, Node, Primitive, Value
 from jitensor.ir.types import BY_NUMPY, DType, TensorType
 from jitensor.runtime.signature import TensorSpec
 from jitensor.runtime.tensor_shape import Sizes
-from jitensor.tensor import Tensor, TracedTensor, active, make_eager, make_traced
+from jitensor.tensor import Stateful, Tensor, TracedTensor, active, make_eager, make_traced
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +50,7 @@ class ValueNeeded(Exception):
 
 
 class Entry(NamedTuple):
-    """One logged call. `operation` is an op function, or a HostCall."""
+    """One logged call. `operation` is an op function, a HostCall, or the access of a Variable."""
 
     operation: Any
     args: tuple[Any, ...]
@@ -66,6 +66,30 @@ class HostCall(NamedTuple):
     name: str
     run: Callable[[list[np.ndarray[Any, Any]]], Sequence[np.ndarray[Any, Any]]]
     specs: tuple[TensorSpec, ...]
+
+
+class ReadVariable(NamedTuple):
+    """A Variable's value at this place of the program."""
+
+    variable: Any
+
+
+class AssignVariable(NamedTuple):
+    """A Variable's new value, from this place of the program on."""
+
+    variable: Any
+
+
+class Slot:
+    """What a trace knows of a Variable: its value when called, and now."""
+
+    __slots__ = ("variable", "first", "current", "written")
+
+    def __init__(self, variable: Any, first: Tensor) -> None:
+        self.variable = variable
+        self.first = first
+        self.current = first
+        self.written = False
 
 
 class Trace:
@@ -86,6 +110,9 @@ class Trace:
         self.source: dict[int, Tensor] = {}  # sample: the tensor that an input stands for
         self.location: Location | None = None  # replay: the line of the logged call that runs now
         self.numbers: dict[tuple[Any, DType], Value] = {}
+        self.slots: dict[int, Slot] = {}  # Variables read or written, by id, in the order of their first use
+        self.actual: dict[int, Any] = {}  # replay: the Variable that stands for a parameter's, by id
+        self.creation: Any = None  # what Variables created here are reported to; None: the enclosing trace's
 
     # Values -----------------------------------------------------------------------------------------------------------
 
@@ -125,6 +152,31 @@ class Trace:
         value = self.builder.capture(array, TensorType(tensor._dtype, array.shape))
         self.facts[value.id] = array
         return value
+
+    # Variables --------------------------------------------------------------------------------------------------------
+
+    def slot(self, variable: Any) -> Slot:
+        found = self.slots.get(id(variable))
+        if found is None:
+            sizes = variable._shape.sizes
+            if self.kind == "replay" and known_sizes(sizes) is None:
+                sizes = self.actual.get(id(variable), variable)._held().shape
+            found = self.slots[id(variable)] = Slot(variable, self.input(variable._dtype, sizes))
+        return found
+
+    def read(self, variable: Any) -> Tensor:
+        """The value at this place. Always a new tensor: gradients go to the Variable, not to what was assigned."""
+        current = self.slot(variable).current
+        value = None if current._context is self and current._value is None else self.value_of(current)
+        tensor = make_traced(self, value, current._dtype, current._sizes)
+        self.log.append(Entry(ReadVariable(variable), (), {}, tensor))
+        return tensor
+
+    def assign(self, variable: Any, tensor: Tensor) -> None:
+        slot = self.slot(variable)
+        slot.current = self.admit(tensor)
+        slot.written = True
+        self.log.append(Entry(AssignVariable(variable), (slot.current,), {}, None))
 
     def adopt(self, tensor: Tensor) -> Tensor:
         """The stand-in here for a tensor of an enclosing trace. Raises TraceError for one of any other trace."""
@@ -302,6 +354,8 @@ class Trace:
             return argument
         if isinstance(argument, np.ndarray):
             return argument.copy()
+        if isinstance(argument, Stateful):
+            return argument._read()
         if isinstance(argument, (list, tuple)) and not hasattr(argument, "_fields"):
             return (
                 kind([self.admit(a) for a in argument]) if kind in (list, tuple) else [self.admit(a) for a in argument]
@@ -553,10 +607,25 @@ def operation(function: F) -> F:
 
 def eager_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An op function on eager tensors; wrong shapes and dtypes are InvalidArgumentError, as in TensorFlow."""
+    for argument in args:
+        if argument.__class__ is not Tensor and (isinstance(argument, (Stateful, list, tuple))):
+            args = tuple([_read(a) for a in args])
+            break
+    if kwargs:
+        kwargs = {k: _read(v) for k, v in kwargs.items()}
     try:
         return function(*args, **kwargs)
     except (ShapeError, DTypeError) as error:
         raise InvalidArgumentError(error.message, location=error.location or user_location()) from None
+
+
+def _read(argument: Any) -> Any:
+    """An argument with the values of Variables in their place."""
+    if isinstance(argument, Stateful):
+        return argument._read()
+    if argument.__class__ is list or argument.__class__ is tuple:
+        return argument.__class__([_read(a) for a in argument])
+    return argument
 
 
 def bind(primitive: Primitive, tensors: Sequence[Tensor], **params: Any) -> Any:
@@ -591,6 +660,9 @@ def _bind_eagerly(primitive: Primitive, tensors: Sequence[Tensor], params: dict[
     if primitive.data_shape:
         dtypes = [BY_NUMPY[np.asarray(r).dtype] for r in results]
     made = [make_eager(np.asarray(r, d.numpy), d) for r, d in zip(results, dtypes, strict=True)]
+    if active.tapes:
+        for tape in active.tapes:
+            tape.record(primitive, tensors, params, made)
     return made[0] if len(made) == 1 else tuple(made)
 
 

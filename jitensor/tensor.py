@@ -18,7 +18,7 @@ import numpy as np
 
 from jitensor.errors import OperatorNotAllowedInGraphError, TraceError, user_location
 from jitensor.ir.graph import Value
-from jitensor.ir.types import BY_NUMPY, DType, string
+from jitensor.ir.types import BY_NUMPY, DType, TensorType, string
 from jitensor.runtime.signature import TensorSpec
 from jitensor.runtime.tensor_shape import Sizes, TensorShape
 
@@ -31,9 +31,21 @@ class _Active(threading.local):
     context: Any = None
     stack: tuple[Any, ...] = ()  # the traces around it, outermost first
     explaining: bool = False  # traces made now are for looking at: not kept, not counted
+    tapes: tuple[Any, ...] = ()  # the gradient tapes that record eager ops, outermost first
+    scopes: tuple[str, ...] = ()  # the name scopes
 
 
 active = _Active()
+
+
+class Stateful:
+    """What ops read at every call, a Variable: `_read()` gives its value now, as a tensor of this thread's context."""
+
+    __slots__ = ()
+    _dtype: DType
+
+    def _read(self) -> Tensor:
+        raise NotImplementedError
 
 
 class Tensor:
@@ -62,6 +74,11 @@ class Tensor:
     @property
     def dtype(self) -> DType:
         return self._dtype
+
+    @property
+    def type(self) -> TensorType:
+        """dtype and sizes, where all are known: what gradient rules ask of a value."""
+        return TensorType(self._dtype, self._sizes)  # type: ignore[arg-type]
 
     @property
     def shape(self) -> TensorShape:

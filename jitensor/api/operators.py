@@ -13,18 +13,18 @@ from jitensor.api.linear import matmul
 from jitensor.api.numpy_protocol import array_function, array_ufunc
 from jitensor.api.slicing import get_item
 from jitensor.ir.types import bool_
-from jitensor.tensor import Tensor, TracedTensor
+from jitensor.tensor import Stateful, Tensor, TracedTensor
 
 
-def _forward(function: Callable[..., Any]) -> Callable[[Tensor, Any], Any]:
-    def operator(self: Tensor, other: Any) -> Any:
+def _forward(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    def operator(self: Any, other: Any) -> Any:
         return function(self, other) if _is_operand(other) else NotImplemented
 
     return operator
 
 
-def _reflected(function: Callable[..., Any]) -> Callable[[Tensor, Any], Any]:
-    def operator(self: Tensor, other: Any) -> Any:
+def _reflected(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    def operator(self: Any, other: Any) -> Any:
         return function(other, self) if _is_operand(other) else NotImplemented
 
     return operator
@@ -39,7 +39,7 @@ def _is_operand(value: Any) -> bool:
 
 def _by_dtype(logical: Callable[..., Any], bitwise: Callable[..., Any]) -> Callable[..., Any]:
     def function(x: Any, y: Any) -> Any:
-        tensor = x if isinstance(x, Tensor) else y
+        tensor = x if isinstance(x, (Tensor, Stateful)) else y
         return logical(x, y) if tensor._dtype is bool_ else bitwise(x, y)
 
     return function
@@ -61,7 +61,7 @@ _BINARY: dict[str, Callable[..., Any]] = {
 _COMPARISONS = {"lt": e.less, "le": e.less_equal, "gt": e.greater, "ge": e.greater_equal}
 
 
-def _invert(self: Tensor) -> Any:
+def _invert(self: Any) -> Any:
     return e.logical_not(self) if self._dtype is bool_ else e.invert(self)
 
 
@@ -72,20 +72,25 @@ def _get_item(self: Tensor, key: Any) -> Any:
     return get_item(self, key)
 
 
-def install() -> None:
-    """Puts the operators on the classes."""
+def put_arithmetic_on(kind: type) -> None:
+    """Puts the operators on a class whose instances ops accept."""
     for name, function in _BINARY.items():
-        setattr(Tensor, f"__{name}__", _forward(function))
-        setattr(Tensor, f"__r{name}__", _reflected(function))
+        setattr(kind, f"__{name}__", _forward(function))
+        setattr(kind, f"__r{name}__", _reflected(function))
     for name, function in _COMPARISONS.items():
-        setattr(Tensor, f"__{name}__", _forward(function))
+        setattr(kind, f"__{name}__", _forward(function))
+    kind.__neg__ = lambda self: e.negative(self)  # type: ignore[attr-defined]
+    kind.__abs__ = lambda self: e.absolute(self)  # type: ignore[attr-defined]
+    kind.__invert__ = _invert  # type: ignore[attr-defined]
+
+
+def install() -> None:
+    """Puts the operators on the classes of tensors."""
+    put_arithmetic_on(Tensor)
     own: dict[str, Any] = {
         "__eq__": e.same_value,
         "__ne__": e.other_value,
-        "__neg__": lambda self: e.negative(self),
         "__pos__": lambda self: self,
-        "__abs__": lambda self: e.absolute(self),
-        "__invert__": _invert,
         "__getitem__": _get_item,
     }
     for name, function in own.items():

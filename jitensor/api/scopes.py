@@ -26,7 +26,7 @@ init_scope = suspended
 
 
 class name_scope:
-    """Has no effect: nodes are known by the user's lines."""
+    """Prefixes the names of Variables made inside. Nodes are known by the user's lines instead."""
 
     def __init__(self, name: str, default_name: str | None = None) -> None:
         if not isinstance(name, str):
@@ -34,10 +34,15 @@ class name_scope:
         self.name = name
 
     def __enter__(self) -> str:
-        return self.name + "/"
+        self.before = active.scopes
+        absolute = self.name.endswith("/")  # a scope that was entered before
+        active.scopes = (self.name.rstrip("/"),) if absolute else (*self.before, self.name)
+        if not self.name:
+            active.scopes = ()
+        return "".join(f"{part}/" for part in active.scopes)
 
     def __exit__(self, *exc: object) -> None:
-        return None
+        active.scopes = self.before
 
 
 @contextlib.contextmanager

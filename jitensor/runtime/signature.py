@@ -53,6 +53,10 @@ class TraceType(abc.ABC):
         """The tensors inside `value`, in the order of `flatten`."""
         return []
 
+    def to_references(self, value: Any) -> list[Any]:
+        """What the trace binds by reference inside `value`: Variables."""
+        return []
+
     def from_tensors(self, tensors: Iterable[Any]) -> Any:
         """A value of this type made of tensors taken from the iterator."""
         return self.placeholder_value(None)
@@ -288,6 +292,9 @@ class Sequential(TraceType):
     def to_tensors(self, value: Any) -> list[Any]:
         return [t for e, v in zip(self.elements, value, strict=True) for t in e.to_tensors(v)]
 
+    def to_references(self, value: Any) -> list[Any]:
+        return [r for e, v in zip(self.elements, value, strict=True) for r in e.to_references(v)]
+
     def from_tensors(self, tensors: Iterable[Any]) -> Any:
         tensors = iter(tensors)
         return self._build([e.from_tensors(tensors) for e in self.elements])
@@ -382,6 +389,10 @@ class Keyed(TraceType):
     def to_tensors(self, value: Any) -> list[Any]:
         parts = self.take(value)
         return [tensor for k in self._ordered() for tensor in self.components[k].to_tensors(parts[k])]
+
+    def to_references(self, value: Any) -> list[Any]:
+        parts = self.take(value)
+        return [r for k in self._ordered() for r in self.components[k].to_references(parts[k])]
 
     def from_tensors(self, tensors: Iterable[Any]) -> Any:
         tensors = iter(tensors)
