@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -290,3 +291,18 @@ def test_reductions_over_dimensions_of_size_1() -> None:
     outputs = [b(name, x, axes=axes) for name in ("reduce_sum", "reduce_max", "argmax") for axes in ((1,), (0, 1))]
     outputs += [b("reduce_prod", b("negative", b.slice(x, (0, 0), (1, 1))), axes=(0, 1))]
     check(b.finish(outputs), [np.array([[3], [9], [-2]])], {"n": 3})
+
+
+def test_threads_share_an_executable() -> None:
+    executable = pipeline.build(variance(2, (1,)))
+    rng = np.random.default_rng(0)
+    arrays = [rng.random((n, m)) for n in range(2, 12) for m in (3, 40, 600)]
+
+    def use(array: Array) -> bool:
+        return all(
+            np.allclose(executable([array], {"n": array.shape[0], "m": array.shape[1]})[0], array.var(axis=1))
+            for _ in range(20)
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(use, arrays))
