@@ -196,9 +196,12 @@ def dsplit(ary: Any, indices_or_sections: Any) -> Any:
     return split(ary, indices_or_sections, 2)
 
 
-@records(np.unstack)
 def unstack(x: Any, /, *, axis: int = 0) -> Any:
     return tuple(moveaxis(_start(x), axis, 0))
+
+
+if hasattr(np, "unstack"):  # NumPy 2.1
+    records(np.unstack)(unstack)
 
 
 @records(np.roll)
