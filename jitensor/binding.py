@@ -84,7 +84,7 @@ def python_signature(function: Callable[..., Any]) -> inspect.Signature:
     traced = getattr(type(function), "function_spec", None)  # a jt.function inside a jt.function
     if traced is not None:
         return function.function_spec  # type: ignore[attr-defined]
-    if isinstance(function, functools.partial):
+    if isinstance(function, functools.partial) and not hasattr(function, "python_function"):
         return inspect.signature(function)
     try:
         return inspect.signature(function, follow_wrapped=False)

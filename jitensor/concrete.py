@@ -63,6 +63,8 @@ class ConcreteFunction:
         self._returns_one = isinstance(outputs, Tensor)
         self._runner: _Static | _Replayed | None = None
         self.trace_seconds = 0.0  # what recording took
+        self.calls = 0  # that came through the Python path's shortest way
+        self.only_python = ""  # why no native entry serves this trace
         # May an argument's elements live on after the call: as a result, or with a Python function that it was given
         # to?
         given = {id(t) for t in inputs}
@@ -98,6 +100,19 @@ class ConcreteFunction:
 
     def _new_runner(self) -> _Static | _Replayed:
         return _Replayed(self) if self.trace.replayed else _Static(self)
+
+    @property
+    def returns_one(self) -> bool:
+        return self._returns_one
+
+    @property
+    def returns_tuple(self) -> bool:
+        """Is the result a plain tuple of tensors?"""
+        return type(self._structured) is tuple and all(isinstance(t, Tensor) for t in self._structured)
+
+    def static_runner(self) -> _Static | None:
+        """What runs calls, once one has run, if that is a single program of known sizes."""
+        return self._runner if type(self._runner) is _Static else None
 
     def _inline(self, trace: Trace, tensors: Sequence[Tensor]) -> Any:
         """Records this function's ops in another trace, in order."""

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from jitensor import events, nest
+from jitensor import events, function_entry, nest, settings
 from jitensor.api.convert import convert_to_tensor
 from jitensor.binding import Parameters, Signature, python_signature
+from jitensor.codegen.emit_entry import Unsupported
 from jitensor.concrete import ConcreteFunction
 from jitensor.errors import LOCATION_GAP, Location, user_location
 from jitensor.explain import Explanation, KernelView, kernels_used
@@ -28,6 +29,7 @@ from jitensor.ir.text import print_graph
 from jitensor.ir.types import DType
 from jitensor.recording import Trace, recording
 from jitensor.retracing import detector_of, ordinal, plain_function, reason, signature_text
+from jitensor.runtime import entry
 from jitensor.runtime.cache import CallType, DispatchTable
 from jitensor.runtime.counters import counters, tally
 from jitensor.runtime.signature import Literal, Reference, TensorSpec, TraceType, TracingContext, type_of
@@ -40,6 +42,8 @@ class _Mode:
 
 def run_functions_eagerly(run_eagerly: bool) -> None:
     """True: decorated functions run as plain Python, without traces, checks or counting. Mirrors tf.config."""
+    if bool(run_eagerly) != _Mode.eager:
+        settings.hold_native_calls(1 if run_eagerly else -1)
     _Mode.eager = bool(run_eagerly)
 
 
@@ -64,6 +68,7 @@ class Options:
 
 
 MOST_REMEMBERED = 1024
+CALLS_BEFORE_NATIVE = 2  # by the Python path, after the one that traced
 
 
 class State:
@@ -84,9 +89,22 @@ class State:
         self.quick[key] = concrete
 
 
-class Function:
+class Function(functools.partial):  # type: ignore[type-arg]
     """A function that is traced once per type of its arguments. Made by `jt.function`. Mirrors tf.types.experimental.
-    PolymorphicFunction."""
+    PolymorphicFunction.
+
+    A partial is what CPython calls without a Python frame: its function is `_call` first, and a native entry in front of
+    that once a trace of eager tensors has been called often enough to be worth one.
+    """
+
+    def __new__(cls, python_function: Callable[..., Any], options: Options) -> Function:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            return made._call(*args, **kwargs)
+
+        made: Function = super().__new__(cls, slow)
+        made._slow = slow
+        made._native = None
+        return made
 
     def __init__(self, python_function: Callable[..., Any], options: Options) -> None:
         if not callable(python_function):
@@ -107,7 +125,7 @@ class Function:
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         if _Mode.eager:
             return self._python_function(*args, **kwargs)
         quick = None
@@ -116,6 +134,9 @@ class Function:
             known = None if quick is None else self._state.quick.get(quick)
             if known is not None:
                 self._detector.called(self._name, False)
+                known.calls += 1
+                if known.calls == CALLS_BEFORE_NATIVE:
+                    self._install(known, args)
                 return known.run(args)
         concrete, call_type, values, traced = self._concrete(args, kwargs)
         if active.context is None:
@@ -126,6 +147,21 @@ class Function:
         if traced and events.wanted("retrace"):
             return self._run_and_tell(concrete, tensors)
         return concrete.run(tensors)
+
+    def _install(self, concrete: ConcreteFunction, args: tuple[Any, ...]) -> None:
+        """Puts a native entry for this trace in front of the Python path, where one can be had."""
+        if not entry.is_used():
+            return
+        with self._state.lock:
+            try:
+                made = function_entry.make(concrete, args, self._detector.native)
+            except Unsupported as reason:
+                concrete.only_python = str(reason)
+                return
+            if self._native is None:
+                self._native = entry.NativeEntry(self._name, self._slow)
+                self.__setstate__((self._native.callable, (), {}, self.__dict__))  # a partial's way to change its function
+            self._native.install(made)
 
     def _quick_key(self, args: tuple[Any, ...]) -> Any:
         """Sizes and dtypes where all arguments are eager tensors: a key that is cheaper than the call type. Else
@@ -314,7 +350,7 @@ class Function:
 
     def holding(self, instance: Any) -> Function:
         """The same function with the same traces, keeping the instance alive."""
-        handle = object.__new__(Function)
+        handle: Function = functools.partial.__new__(Function, self)
         handle.__dict__.update(self.__dict__)
         handle.__dict__["__self__"] = instance
         return handle

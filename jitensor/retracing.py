@@ -6,6 +6,7 @@ Owns `reason` and `RetraceDetector`. Must not know how a trace is made.
 from __future__ import annotations
 
 import collections
+import ctypes
 import functools
 import logging
 import types
@@ -36,8 +37,13 @@ class RetraceDetector:
         self.groups: collections.deque[int] = collections.deque()  # each: a traced call and the untraced ones after it
         self.calls = 0
         self.warnings = 0
+        self.native = ctypes.c_int64(0)  # untraced calls that native entries have served since the last other call
 
     def called(self, name: str, traced: bool) -> None:
+        served, self.native.value = self.native.value, 0
+        self.calls += served
+        if served and self.groups:
+            self.groups[-1] += served
         self.calls += 1
         if not traced:
             if self.groups:
@@ -73,7 +79,7 @@ def detector_of(function: Callable[..., Any]) -> RetraceDetector:
 def plain_function(function: Any) -> Any:
     """The Python function at the bottom of partials and methods."""
     while True:
-        if isinstance(function, functools.partial):
+        if isinstance(function, functools.partial) and not hasattr(function, "python_function"):
             function = function.func
         elif isinstance(function, types.MethodType):
             function = function.__func__

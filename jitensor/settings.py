@@ -196,15 +196,17 @@ def configure(**values: Any) -> Settings:
 def override(**values: Any) -> Iterator[Settings]:
     """Change settings inside a `with` block, in this thread or task only."""
     token = _context.set(_with(active(), values))
-    _count_overrides(1)
+    hold_native_calls(1)
     try:
         yield active()
     finally:
-        _count_overrides(-1)
+        hold_native_calls(-1)
         _context.reset(token)
 
 
-def _count_overrides(change: int) -> None:
+def hold_native_calls(change: int) -> None:
+    """1: every decorated function goes through its Python path until -1 takes that back (a tape that must see calls, an
+    override, eager mode). Holds add up."""
     global _overrides
     with _overrides_lock:
         _overrides += change

@@ -37,6 +37,7 @@ ROOMS = [
     ["concrete"],
     ["binding"],
     ["retracing"],
+    ["function_entry"],
     ["function_door"],
     ["functions"],
     ["diagnostics"],

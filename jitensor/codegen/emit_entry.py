@@ -81,6 +81,21 @@ class ArrayArg(Record):
     place: Place | None = None
 
 
+class TensorArg(ArrayArg):
+    """An eager tensor that holds such an array."""
+
+
+class TensorParts(Record):
+    """Where a Tensor keeps its slots, in bytes from its address."""
+
+    array: int
+    context: int
+    value: int
+    dtype: int
+    sizes: int
+    known: int
+
+
 class NumberArg(Record):
     """A Python number whose exact type is `kind` (int or float), called `name` in guards and sources."""
 
@@ -114,7 +129,9 @@ class EntrySpec(Record):
     """numbers: for each host number of the program (dtype, source), the source a Python constant or the name of a
     NumberArg. passed: how many positional arguments there are; keywords: context words of the names after them.
     outputs: for each result ("array" | "scalar", output position),
-    ("argument", argument position) or ("constant", context word).
+    ("argument", argument position), ("constant", context word) or ("tensor", output
+    position, words of its sizes and its dtype). tensor: of jt.function, where a Tensor keeps its parts, with the words of
+    the class and of None; counter: the word of a counter of calls, or 0.
     `words`: how many context words follow the fixed ones; kernels come first, then dtypes."""
 
     arguments: list[Any]
@@ -127,8 +144,11 @@ class EntrySpec(Record):
     passed: int
     keywords: list[int]
     variants: list[Variant]
-    outputs: list[tuple[str, int]]
+    outputs: list[Any]
     is_tuple: bool
+    tensor: TensorParts | None = None
+    tensor_words: tuple[int, int] = (0, 0)
+    counter: int = 0
     words: int = 0
 
 
@@ -189,7 +209,7 @@ def _leading(view: View) -> tuple[Any, bool, Any]:
 def dtype_words(spec: EntrySpec) -> list[DType]:
     """The dtypes whose descriptors the context holds, in order, after the kernels."""
     dtypes = [a.dtype for a in spec.arguments if isinstance(a, ArrayArg)]
-    for kind, position in spec.outputs:
+    for kind, position, *_ in spec.outputs:
         if kind == "scalar":
             dtypes.append(spec.program.plan.outputs[position].buffer.dtype)
     return list(dict.fromkeys(dtypes))
@@ -292,6 +312,7 @@ class _Writer:
     # The whole --------------------------------------------------------------------------------------------------------
 
     def run(self, symbol: str) -> str:
+        self.inner: dict[int, str] = {}  # argument position -> the array that a tensor holds
         self.check_call()
         self.objects = [self.argument(i) for i in range(len(self.spec.arguments))]
         for argument, object in zip(self.spec.arguments, self.objects, strict=True):
@@ -387,6 +408,12 @@ class _Writer:
         return self.set("v", f"f{op} double {args[0]}, {args[1]}")
 
     def check_array(self, argument: ArrayArg, object: str) -> None:
+        if isinstance(argument, TensorArg):
+            assert self.spec.tensor is not None
+            expected = self.word(self.spec.tensor_words[0])
+            self.require(self.set("c", f"icmp eq ptr {self.field(object, self.at.type, 'ptr')}, {expected}"))
+            object = self.field(object, self.spec.tensor.array, "ptr")
+            self.inner[argument.position] = object
         expected = self.word(NDARRAY)
         self.require(self.set("c", f"icmp eq ptr {self.field(object, self.at.type, 'ptr')}, {expected}"))
         descr = self.word(self.dtype_word[argument.dtype])
@@ -574,7 +601,7 @@ class _Writer:
         self.made: dict[int, str] = {}  # buffer number -> array object
         scalars = {
             self.program._number[self.program.plan.outputs[p].buffer.storage]
-            for kind, p in self.spec.outputs if kind == "scalar"
+            for kind, p, *_ in self.spec.outputs if kind == "scalar"
         }  # fmt: skip
         self.shapes = self.output_shapes()
         arrays = {n: self.measure(n, self.program.buffers[n]) for n in self.program.allocated if n not in scalars}
@@ -586,7 +613,8 @@ class _Writer:
         for object in self.borrowed:
             self.emit(f"call void @Py_IncRef(ptr {object})")
         for number, position in enumerate(self.spec.arrays):
-            self.data[number] = self.field(self.objects[position], self.at.data, "ptr")
+            array = self.inner.get(self.spec.arguments[position].position, self.objects[position])
+            self.data[number] = self.field(array, self.at.data, "ptr")
         self.bytes = "0"
         for number in self.program.allocated:
             if number in scalars:
@@ -597,8 +625,8 @@ class _Writer:
     def output_shapes(self) -> dict[int, Any]:
         """The shape under which a buffer is returned, where that is another view of all its elements in order."""
         shapes: dict[int, Any] = {}
-        for kind, position in self.spec.outputs:
-            if kind != "array":
+        for kind, position, *_ in self.spec.outputs:
+            if kind not in ("array", "tensor"):
                 continue
             view = self.program.plan.outputs[position]
             number = self.program._number[view.buffer.storage]
@@ -713,6 +741,8 @@ class _Writer:
         if len(calls) > launches:
             self.count(LIBRARY_CALLS, str(len(calls) - launches))
         self.count(BYTES, self.bytes_with_scalars())
+        if self.spec.counter:
+            self.count(self.spec.counter, "1")
         self.run_kernels(calls)
 
     def bytes_with_scalars(self) -> str:
@@ -802,9 +832,9 @@ class _Writer:
 
     def finish(self) -> None:
         """The result object; temporaries are given back."""
-        results = [self.result(kind, position) for kind, position in self.spec.outputs]
+        results = [self.result(kind, position, *more) for kind, position, *more in self.spec.outputs]
         returned = {self.program._number[self.program.plan.outputs[p].buffer.storage]
-                    for kind, p in self.spec.outputs if kind == "array"}  # fmt: skip
+                    for kind, p, *_ in self.spec.outputs if kind in ("array", "tensor")}  # fmt: skip
         for number, made in self.made.items():
             if number not in returned:
                 self.emit(f"call void @Py_DecRef(ptr {made})")
@@ -820,8 +850,29 @@ class _Writer:
             self.emit(f"call void @Py_DecRef(ptr {r})")
         self.emit(f"ret ptr {packed}")
 
-    def result(self, kind: str, position: int) -> str:
+    def tensor(self, array: str, sizes: int, dtype: int) -> str:
+        """A new eager tensor around an array whose reference it takes over."""
+        parts = self.spec.tensor
+        assert parts is not None
+        self.declared.add("declare ptr @PyType_GenericAlloc(ptr, i64)")
+        made = self.set("t", f"call ptr @PyType_GenericAlloc(ptr {self.word(self.spec.tensor_words[0])}, i64 0)")
+        self.serial += 1
+        n = self.serial
+        self.emit(f"br i1 {self.set('c', f'icmp eq ptr {made}, null')}, label %none{n}, label %made{n}")
+        self.lines += [f"none{n}:", f"  call void @Py_DecRef(ptr {array})", "  ret ptr null", f"made{n}:"]
+        none = self.word(self.spec.tensor_words[1])
+        held = {parts.sizes: self.word(sizes), parts.dtype: self.word(dtype)}
+        held |= dict.fromkeys((parts.context, parts.value, parts.known), none)
+        for object in held.values():
+            self.emit(f"call void @Py_IncRef(ptr {object})")
+        for offset, object in {parts.array: array, **held}.items():
+            self.emit(f"store ptr {object}, ptr {self.set('p', f'getelementptr i8, ptr {made}, i64 {offset}')}")
+        return made
+
+    def result(self, kind: str, position: int, *more: int) -> str:
         """A new reference."""
+        if kind == "tensor":
+            return self.tensor(self.result("array", position), *more)
         if kind == "constant":
             object = self.word(position)
             self.emit(f"call void @Py_IncRef(ptr {object})")
