@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     ):
         print(title)
         for name, value in rows:
-            print(f"  {name:<14}{value}")
+            print(f"  {name:<13} {value}")
     return 0 if compiles else 1
 
 

@@ -187,7 +187,8 @@ class ProgramRunner:
                     _share(step, pointers, scalars)
                 tally.launches += 1
             else:
-                self._call(*step, buffers, bound.values)
+                call, k = step
+                self._call(call, k, buffers, bound.values)
         if len(bound.whole) == len(bound.outputs):
             return [buffers[i] for i in bound.whole]
         return [buffers[i] if window is None else _window(buffers[i], *window) for i, window in bound.outputs]
