@@ -1,8 +1,9 @@
 """Native entries: compiled code that CPython calls directly, in front of a Python function that knows everything else.
 
 Owns the probing of the interpreter (`offsets`), the callable that tries its specialisations in turn and then the slow
-function (`NativeEntry`), and the contexts that hold every address. Must not know what an entry checks (codegen.emit_entry).
-Where anything about the interpreter or NumPy is unknown, `why_not()` says so and the Python path serves alone.
+function (`NativeEntry`), and the contexts that hold every address. Must not know what an entry checks
+(codegen.emit_entry). Where anything about the interpreter or NumPy is unknown, `why_not()` says so and the Python path
+serves alone.
 """
 
 from __future__ import annotations
