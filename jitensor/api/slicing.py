@@ -152,3 +152,34 @@ def _slice_strings(x: Tensor, items: tuple[Any, ...]) -> Tensor:
         return make_eager(picked.copy(), x._dtype)
     array[()] = picked
     return make_eager(array, x._dtype)
+
+
+def sliced_update(x: Any, key: Any, value: Any) -> Tensor:
+    """x with the part that a subscript selects replaced by `value`, which broadcasts to it."""
+    items = key if isinstance(key, tuple) else (key,)
+    for item in items:
+        _check_item(item)
+    return strided_slice_update(x, items, value)
+
+
+@operation
+def strided_slice_update(x: Any, items: tuple[Any, ...], value: Any) -> Tensor:
+    """x with the part that the items of a subscript select replaced by `value`, which broadcasts to it."""
+    x, value = to_tensor(x), to_tensor(value)
+    sizes: tuple[int, ...] = x._sizes  # type: ignore[assignment]
+    bounds, shown = [], []
+    axis = 0
+    for item in _expanded(items, len(sizes)):
+        if item is None:
+            shown.append(1)
+            continue
+        bounds.append(_bounds(item, sizes[axis], axis))
+        if isinstance(item, slice):
+            shown.append(bounds[-1][1])
+        axis += 1
+    starts, lengths, steps = ([b[i] for b in bounds] for i in range(3))
+    if value._sizes != tuple(shown):
+        value = bind(TABLE["broadcast_to"], (value,), shape=tuple(shown))
+    if value._sizes != tuple(lengths):
+        value = bind(TABLE["reshape"], (value,), shape=tuple(lengths))
+    return bind(TABLE["update_slice"], (x, value), starts=tuple(starts), sizes=tuple(lengths), steps=tuple(steps))
