@@ -89,6 +89,7 @@ class _Maker:
         self.objects: list[Any] = []  # what the context's last words point to
         self.scope: dict[str, int | Dim] = {}
         self.size_floats: list[FloatStep] = []  # sizes that the program reads as numbers
+        self.united_sizes = {name: n for name, n in trace.united.items() if name.startswith("d")}
 
     def spec(self, bound_arguments: Sequence[Any], sizes: Mapping[str, int]) -> EntrySpec:
         trace = self.trace
@@ -276,9 +277,10 @@ class _Maker:
                 return constant
             if tree.id[0] not in "dpq":
                 raise Unsupported(f"{tree.id} is no integer")
+            # Array sizes that guards united are compared by the checks of the arrays; a number is compared by its guard.
             value: int | Dim = dims.symbol(tree.id)
-            while isinstance(value, Dim) and not value.symbols.isdisjoint(self.trace.united):
-                value = value.substitute(self.trace.united)
+            while isinstance(value, Dim) and not value.symbols.isdisjoint(self.united_sizes):
+                value = value.substitute(self.united_sizes)
             return value
         if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
             return -self._int(tree.operand)

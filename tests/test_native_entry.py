@@ -144,6 +144,71 @@ def test_float_arithmetic_between_numbers():
     check(f, np.ones(4), 0.1, 0.7)
 
 
+def pick(x, n):
+    return x * 2 if n == 1 else x * 5
+
+
+def sum_or_add(x, n):
+    return x.sum(axis=n, keepdims=True) if n == 0 else x + n
+
+
+def look_up(x, n):
+    return {1: x * 2, 3: x * 3, 4: x * 4}[n]
+
+
+def switch(x, n):
+    match n:
+        case 1:
+            return x + 1
+        case 3:
+            return x + 2
+    return x - n
+
+
+def add_range(x, n):
+    return x + np.arange(n)
+
+
+def range_first(n, x):
+    return np.arange(n) + x
+
+
+def same_numbers(x, n, m):
+    return x * 2 if n == m else x * 5
+
+
+@pytest.mark.parametrize("function", [pick, sum_or_add, look_up, switch, add_range])
+@pytest.mark.parametrize("first", [1, 3, 4])
+def test_numbers_that_a_condition_fixed(function, first):
+    jitted = native(function, np.arange(4.0), first) if function is not add_range else native(function, np.arange(4.0), 4)
+    for size in (4, 3):
+        for n in (first, 1, 3, 4, 5, -1):
+            try:
+                expected = function(np.arange(float(size)), n)
+            except (KeyError, ValueError) as error:
+                with pytest.raises(type(error)):
+                    jitted(np.arange(float(size)), n)
+            else:
+                np.testing.assert_array_equal(jitted(np.arange(float(size)), n), expected)
+
+
+def test_a_number_before_the_array_whose_size_it_must_equal():
+    jitted = native(range_first, 4, np.arange(4.0))
+    check(jitted, 4, np.arange(4.0))
+    check(jitted, 3, np.arange(3.0))
+    for n, size in ((3, 4), (4, 3)):
+        with pytest.raises(ValueError, match="could not be broadcast"):
+            jitted(n, np.arange(float(size)))
+
+
+@pytest.mark.parametrize("first", [(3, 3), (3, 4)])
+def test_numbers_that_must_be_equal(first):
+    x = np.arange(4.0)
+    jitted = native(same_numbers, x, *first)
+    for n, m in (first, (1, 1), (3, 3), (2, 1), (4, 3)):
+        np.testing.assert_array_equal(jitted(x, n, m), same_numbers(x, n, m))
+
+
 def test_tuples_and_repeated_results():
     f = native(lambda a: (a + 1, a.sum(), a * 2), np.ones(4))
     check(f, np.arange(4.0))
