@@ -277,7 +277,7 @@ class _Maker:
                 return constant
             if tree.id[0] not in "dpq":
                 raise Unsupported(f"{tree.id} is no integer")
-            # Array sizes that guards united are compared by the checks of the arrays; a number is compared by its guard.
+            # The checks of the arrays compare sizes that guards united; a number's guard is the one check of it.
             value: int | Dim = dims.symbol(tree.id)
             while isinstance(value, Dim) and not value.symbols.isdisjoint(self.united_sizes):
                 value = value.substitute(self.united_sizes)

@@ -180,7 +180,7 @@ def same_numbers(x, n, m):
 @pytest.mark.parametrize("function", [pick, sum_or_add, look_up, switch, add_range])
 @pytest.mark.parametrize("first", [1, 3, 4])
 def test_numbers_that_a_condition_fixed(function, first):
-    jitted = native(function, np.arange(4.0), first) if function is not add_range else native(function, np.arange(4.0), 4)
+    jitted = native(function, np.arange(4.0), 4 if function is add_range else first)
     for size in (4, 3):
         for n in (first, 1, 3, 4, 5, -1):
             try:
