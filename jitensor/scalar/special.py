@@ -31,7 +31,7 @@ _ERF_SMALL = {
         -0.0007426093798130751, 6.202440999913961e-05,
     ),
 }  # fmt: skip
-# erfc(x)^(1/8) in x - centre, from _ERF_SPLIT to about _ERF_ONE. The eighth power weighs the error, so that this is accurate
+# erfc(x)^(1/8) in x - centre, from _ERF_SPLIT to about _ERF_ONE. The eighth power weighs the error: this is accurate
 # where erfc counts beside 1, and short: half as long as for erfc itself, and without exp(-x^2) or a division.
 # Absolute errors of erfc 2^-56 (f64), 2^-26.8 (f32).
 _ERFC_CENTRE = {"f32": 1.5, "f64": 1.625}
