@@ -27,6 +27,7 @@ from jitensor.tracing import operators  # noqa: F401  (attaches the behaviour of
 from jitensor.tracing.binder import HiddenStep, spell
 from jitensor.tracing.clone import World
 from jitensor.tracing.context import Guard, current
+from jitensor.tracing.into import donating, with_out
 from jitensor.tracing.signature import Key, describe, key_text, spellings
 from jitensor.tracing.trace import Trace, Tracing
 
@@ -73,6 +74,7 @@ class JitFunction(functools.partial):
         self._count = len(parameters)
         self._defaults = [p.default for p in parameters]
         self._index = {p.name: i for i, p in enumerate(parameters) if p.kind is not inspect.Parameter.POSITIONAL_ONLY}
+        self._front = self  # whose native entries serve this function's calls too
         self._start()
 
     def _start(self) -> None:
@@ -80,10 +82,17 @@ class JitFunction(functools.partial):
         self._lock = threading.Lock()
         self._locks: dict[Key, threading.RLock] = {}
         self._native: entry.NativeEntry | None = None
+        self._writer: JitFunction | None = None  # serves calls with `out=`
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs and "out" not in self._index:
+            writer = self._with_out()
+            if writer is not None:
+                if kwargs["out"] is not None:
+                    return writer._call(*args, **kwargs)
+                kwargs = {name: value for name, value in kwargs.items() if name != "out"}
         context = current()
         if context is not None:
             return self._inline(context, args, kwargs)
@@ -123,7 +132,8 @@ class JitFunction(functools.partial):
         """Puts a native entry for this trace in front of the Python path, where one can be had."""
         if not entry.is_used() or not self._simple:
             return
-        with self._lock:
+        front = self._front
+        with front._lock:
             try:
                 made = jit_entry.make(trace, key, values, arguments, sizes, form)
             except jit_entry.Unsupported as reason:
@@ -131,11 +141,21 @@ class JitFunction(functools.partial):
                 return
             # Sizes that this one does not serve come here again: a few more entries, each after more calls.
             trace.next_native = trace.calls * 4 if trace.calls < 1000 else 0
-            if self._native is None:
-                self._native = entry.NativeEntry(self.__name__, self._slow)
+            if front._native is None:
+                front._native = entry.NativeEntry(self.__name__, front._slow)
                 # A partial's way to change its function.
-                self.__setstate__((self._native.callable, (), {}, self.__dict__))
-            self._native.install(made)
+                front.__setstate__((front._native.callable, (), {}, front.__dict__))
+            front._native.install(made)
+
+    def _with_out(self) -> JitFunction | None:
+        """The function that serves calls with `out=`, made at the first; None where `out` is the user's own."""
+        with self._lock:
+            if self._writer is None:
+                function = with_out(self.__wrapped__, self._signature)
+                if function is not None:
+                    self._writer = JitFunction(function)
+                    self._writer._front = self
+            return self._writer
 
     def _undecorated(self, values: Sequence[Any]) -> Any:
         args, kwargs = self._call_form(values)
@@ -395,8 +415,9 @@ def _forget(function: Any, key: Key) -> None:
     jitted = function()
     if jitted is not None:
         jitted._traces.pop(key, None)
-        if jitted._native is not None:
-            jitted._native.clear()
+        native = jitted._front._native
+        if native is not None:
+            native.clear()
 
 
 def _unpickle(module: str, qualname: str) -> Any:
@@ -411,23 +432,31 @@ def _unpickle(module: str, qualname: str) -> Any:
 @overload
 def jit(function: Callable[..., Any]) -> JitFunction: ...
 @overload
-def jit(function: None = None) -> Callable[[Callable[..., Any]], JitFunction]: ...
-def jit(function: Callable[..., Any] | None = None) -> Any:
+def jit(
+    function: None = None, *, donate: str | Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], JitFunction]: ...
+def jit(function: Callable[..., Any] | None = None, *, donate: str | Sequence[str] = ()) -> Any:
     """The function compiled: same arguments, same results as NumPy gives, fused native loops. `@jt.jit` or `@jt.jit()`.
 
+    `f(a, b, out=z)` writes the result into the array z, as a ufunc does; a tuple of results takes a tuple of arrays. A
+    function with a parameter `out` of its own gets it as any other.
+
+    donate: names of parameters whose arrays the caller gives away. A result of the same shape and dtype is written
+    there, and is that very array.
     function: a Python function of NumPy arrays and Python values. Raises TypeError for anything else, and at the call
     TraceError, ShapeError or DTypeError, with the line, for what cannot be traced.
     """
+    names = (donate,) if isinstance(donate, str) else tuple(donate)
     if function is None:
-        return jit
+        return functools.partial(jit, donate=names)
     if isinstance(function, JitFunction):
-        return function
+        return jit(function.__wrapped__, donate=names) if names else function
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(jit(function.__func__))
+        return type(function)(jit(function.__func__, donate=names))
     if isinstance(function, types.MethodType):
-        return BoundJitFunction(jit(function.__func__), function.__self__)
+        return BoundJitFunction(jit(function.__func__, donate=names), function.__self__)
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"jit: {function!r} is not a Python function; decorate a function made by def or lambda")
-    return JitFunction(function)
+    return JitFunction(donating(function, inspect.signature(function), names) if names else function)
 
 

@@ -1,4 +1,4 @@
-"""Many threads, one compiler: one trace and one compilation for a new signature, no waiting for those that are known."""
+"""Many threads, one compiler: one trace and one compilation for a new signature, no waiting for known ones."""
 
 import asyncio
 import os

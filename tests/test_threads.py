@@ -1,4 +1,4 @@
-"""Kernels on several threads: the same bits on any number, what is shared and what is not, fork, signals, idle workers."""
+"""Kernels on several threads: the same bits on any number, what is shared, fork, signals, idle workers."""
 
 import os
 import signal
@@ -170,7 +170,7 @@ def test_in_place_on_several_threads():
     np.testing.assert_allclose(found, wanted, rtol=1e-11)
 
 
-# How many ---------------------------------------------------------------------------------------------------------------
+# How many -----------------------------------------------------------------------------------------
 
 
 def test_set_num_threads():
@@ -180,7 +180,7 @@ def test_set_num_threads():
         assert jt.get_num_threads() == 1
     jt.set_num_threads(0)
     assert jt.get_num_threads() == len(os.sched_getaffinity(0)) or "OMP_NUM_THREADS" in os.environ
-    with pytest.raises(jt.errors.SettingError, match="num_threads|NUM_THREADS"):
+    with pytest.raises(jt.errors.SettingError, match="NUM_THREADS"):
         jt.set_num_threads(-1)
 
 
@@ -202,7 +202,7 @@ def test_the_environment_and_the_affinity_mask_decide():
     assert number_in_a_process("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})") == 1
 
 
-# Workers ----------------------------------------------------------------------------------------------------------------
+# Workers ------------------------------------------------------------------------------------------
 
 
 def worker_ids():
