@@ -9,19 +9,22 @@ value or a host call's result is needed. Plans are kept by the sizes and values 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from jitensor import nest, pipeline
 from jitensor.api.convert import CastContext
 from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
+from jitensor.execution import Execution
 from jitensor.ir.graph import Graph, Value
 from jitensor.ir.types import DType, string
 from jitensor.recording import (
+    AssignVariable,
     Entry,
     HostCall,
+    ReadVariable,
     Trace,
     ValueNeeded,
     active,
@@ -33,6 +36,7 @@ from jitensor.recording import (
 from jitensor.runtime.cache import CallType
 from jitensor.runtime.signature import Keyed, Literal, Reference, Sequential, TensorSpec, TraceType
 from jitensor.tensor import Tensor, make_eager
+from jitensor.variable import Variable, VariableSpec
 
 MOST_PLANS = 256
 
@@ -51,8 +55,10 @@ class ConcreteFunction:
         trace: Trace,
         inputs: Sequence[Tensor],
         outputs: Any,
+        stand_ins: Sequence[Variable] = (),
     ) -> None:
         self.name = name
+        self.stand_ins = list(stand_ins)  # of the Variables among the arguments, in the order of their alias numbers
         self.__name__ = name
         self.call_type = call_type
         self.layout = layout
@@ -61,29 +67,33 @@ class ConcreteFunction:
         self._structured = outputs  # the function's result: a nest of this trace's tensors, eager ones, None and others
         self._outputs = [t for t in nest.flatten(outputs) if isinstance(t, Tensor)]
         self._returns_one = isinstance(outputs, Tensor)
-        self._runner: _Static | _Replayed | None = None
+        self._runner: _Runner | None = None
+        self._aliased: dict[Any, ConcreteFunction] = {}  # where a Variable argument is one that the trace captured
         self.trace_seconds = 0.0  # what recording took
         self.calls = 0  # that came through the Python path's shortest way
         self.only_python = ""  # why no native entry serves this trace
         # May an argument's elements live on after the call: as a result, or with a Python function that it was given
         # to?
         given = {id(t) for t in inputs}
-        self.keeps_arguments = trace.replayed or any(id(t) in given for t in self._outputs)
+        kept = [*self._outputs, *[s.current for s in trace.slots.values()]]
+        self.keeps_arguments = trace.replayed or trace.fails_after_a_write or any(id(t) in given for t in kept)
 
     # Running ----------------------------------------------------------------------------------------------------------
 
-    def run(self, tensors: Sequence[Tensor]) -> Any:
-        """The function on tensors that fit its types, in the order of the placeholders: eagerly, or inlined into the
-        trace that this thread records."""
+    def run(self, tensors: Sequence[Tensor], variables: Sequence[Variable] = ()) -> Any:
+        """The function on tensors that fit its types, in the order of the placeholders, and on the Variables among its
+        arguments: eagerly, or inlined into the trace that this thread records."""
         trace = active.context
         if trace is not None:
-            return self._inline(trace, tensors)
+            return self._inline(trace, tensors, variables)
         if self.trace.outer:
             raise TypeError(f"{self.name} uses tensors of the trace that it was defined in, and that trace has ended")
+        if variables and self._aliases(variables):
+            return self._with_aliases(variables).run(tensors, variables)
         runner = self._runner
         if runner is None:
             runner = self._runner = self._new_runner()
-        results = runner(tensors)
+        results = runner(tensors, dict(zip(map(id, self.stand_ins), variables, strict=True)) if variables else _NOBODY)
         if self._returns_one:
             return results[0]
         return nest.replace_tensors(self._structured, iter(results))
@@ -98,8 +108,33 @@ class ConcreteFunction:
         keeps nothing."""
         return (self._runner or self._new_runner()).served_by(tensors)
 
-    def _new_runner(self) -> _Static | _Replayed:
-        return _Replayed(self) if self.trace.replayed else _Static(self)
+    def _new_runner(self) -> _Runner:
+        if self.trace.replayed or self.trace.fails_after_a_write:
+            return _Replayed(self)
+        return _WithVariables(self) if self.trace.slots else _Static(self)
+
+    def _aliases(self, variables: Sequence[Variable]) -> dict[int, Variable]:
+        """By the id of the stand-in, the arguments that the trace also captured."""
+        slots = self.trace.slots
+        pairs = zip(self.stand_ins, variables, strict=True)
+        return {id(s): v for s, v in pairs if id(v) in slots and id(s) in slots}
+
+    def _with_aliases(self, variables: Sequence[Variable]) -> ConcreteFunction:
+        """This function for calls where Variables among the arguments are ones that it captured: what is written to one
+        is read from the other."""
+        same = self._aliases(variables)
+        pattern = tuple((i, id(v)) for i, v in same.items())
+        found = self._aliased.get(pattern)
+        if found is None:
+            trace = Trace(self.name)
+            inputs = [trace.input(t._dtype, t._sizes) for t in self._inputs]
+            arguments = [same.get(id(s), s) for s in self.stand_ins]
+            with recording(trace):
+                outputs = self._inline(trace, inputs, arguments)
+            stand_ins = [_Unused() if id(s) in same else s for s in self.stand_ins]
+            found = ConcreteFunction(self.name, self.call_type, self.layout, trace, inputs, outputs, stand_ins)
+            self._aliased[pattern] = found
+        return found
 
     @property
     def returns_one(self) -> bool:
@@ -114,8 +149,9 @@ class ConcreteFunction:
         """What runs calls, once one has run, if that is a single program of known sizes."""
         return self._runner if type(self._runner) is _Static else None
 
-    def _inline(self, trace: Trace, tensors: Sequence[Tensor]) -> Any:
+    def _inline(self, trace: Trace, tensors: Sequence[Tensor], variables: Sequence[Variable] = ()) -> Any:
         """Records this function's ops in another trace, in order."""
+        bound = dict(zip(map(id, self.stand_ins), variables, strict=True))
         known: dict[int, Tensor] = dict(zip(map(id, self._inputs), tensors, strict=True))
         known.update((id(mine), theirs) for theirs, mine in self.trace.outer)
 
@@ -124,15 +160,20 @@ class ConcreteFunction:
 
         for entry in self.trace.log:
             args = map_tensors(entry.args, here)
-            if isinstance(entry.operation, HostCall):
-                results: Any = trace.host_call(entry.operation, args)
+            operation = entry.operation
+            if isinstance(operation, HostCall):
+                results: Any = trace.host_call(operation, args)
+            elif isinstance(operation, ReadVariable):
+                results = trace.read(bound.get(id(operation.variable), operation.variable))
+            elif isinstance(operation, AssignVariable):
+                results = trace.assign(bound.get(id(operation.variable), operation.variable), args[0])
             else:
-                results = trace.call(entry.operation, args, map_tensors(entry.kwargs, here))
+                results = trace.call(operation, args, map_tensors(entry.kwargs, here))
             known.update(zip(map(id, tensors_in(entry.result)), tensors_in(results), strict=True))
         return nest.map_tensors(self._structured, here)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.run(self.layout.cast_call(self.call_type, args, kwargs))
+        return self.run(*self.layout.cast_call(self.call_type, args, kwargs))
 
     # What it is -------------------------------------------------------------------------------------------------------
 
@@ -167,16 +208,18 @@ class ConcreteFunction:
         return list(self._outputs)
 
     @property
-    def captured_inputs(self) -> list[Tensor]:
-        return list(self.trace.captured.values())
+    def captured_inputs(self) -> list[Any]:
+        return [*self.trace.captured.values(), *self.variables]
 
     @property
-    def variables(self) -> tuple[Any, ...]:
-        return ()
+    def variables(self) -> tuple[Variable, ...]:
+        """The Variables that the trace captured."""
+        own = {id(s) for s in self.stand_ins}
+        return tuple(s.variable for i, s in self.trace.slots.items() if i not in own)
 
     @property
-    def trainable_variables(self) -> tuple[Any, ...]:
-        return ()
+    def trainable_variables(self) -> tuple[Variable, ...]:
+        return tuple(v for v in self.variables if v.trainable)
 
     @property
     def function_type(self) -> CallType:
@@ -191,6 +234,8 @@ class ConcreteFunction:
         lines = [f"  {n} ({self.layout.kind(n)}): {t!r}" for n, t in names] or ["  None"]
         captures = [
             f"  {i}: TensorSpec(shape={t.shape}, dtype={t.dtype!r}, name=None)"
+            if isinstance(t, Tensor)
+            else f"  {i}: TensorSpec(shape=(), dtype=tf.resource, name=None)"
             for i, t in enumerate(self.captured_inputs)
         ]
         return "\n".join(
@@ -238,22 +283,27 @@ class Layout:
                 args.append(shown)
         return tuple(args), kwargs
 
-    def cast_call(self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        """The tensors of a call, in the order of the placeholders: given as the function's arguments, or flat,
-        tensors only. Raises TypeError where neither fits the types."""
+    def cast_call(
+        self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[list[Tensor], list[Any]]:
+        """The tensors of a call, in the order of the placeholders, and its Variables: given as the function's arguments,
+        or flat, tensors only. Raises TypeError where neither fits the types."""
         try:
             return self._cast_structured(call_type, args, kwargs)
         except TypeError:
             specs = [spec for kind in call_type.types for spec in kind.flatten()]
             if kwargs or len(args) != len(specs) or not all(isinstance(a, Tensor) for a in args):
                 raise
-            return [spec.cast(a, CAST) for spec, a in zip(specs, args, strict=True)]
+            return [spec.cast(a, CAST) for spec, a in zip(specs, args, strict=True)], []
 
-    def _cast_structured(self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    def _cast_structured(
+        self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[list[Tensor], list[Any]]:
         names = call_type.names
         by_position = [n for n in names if n not in self.keyword_only]
         given = self._bound(call_type, names, by_position, args, kwargs)
         tensors: list[Tensor] = []
+        variables: list[Any] = []
         for name, kind in zip(names, call_type.types, strict=True):
             if name in given:
                 try:
@@ -261,9 +311,10 @@ class Layout:
                 except (ValueError, TypeError) as error:
                     raise TypeError(f"argument {name}: {error}") from None
                 tensors.extend(kind.to_tensors(value))
-            elif kind.flatten():
+                variables.extend(kind.to_references(value))
+            elif kind.flatten() or isinstance(kind, VariableSpec):
                 raise TypeError(f"missing argument {name}: {kind!r}")
-        return tensors
+        return tensors, distinct(variables)
 
     def _bound(
         self,
@@ -284,6 +335,11 @@ class Layout:
                 raise TypeError(f"argument {name} is given twice")
             given[name] = value
         return given
+
+
+def distinct(variables: Sequence[Any]) -> list[Any]:
+    """Each of them once, in the order of first appearance: that of their alias numbers."""
+    return list({id(v): v for v in variables}.values())
 
 
 CAST = CastContext()
@@ -347,7 +403,7 @@ class _Static:
         order = range(len(tensors)) if self.order is None else self.order
         return self.executable, _arrays([tensors[i] for i in order])
 
-    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
         if self.executable is None:
             arrays = []
         elif self.order is None:
@@ -372,6 +428,38 @@ def _does_something(graph: Graph) -> bool:
 
 
 _NO_SIZES: dict[str, int] = {}
+_NOBODY: dict[int, Variable] = {}
+
+
+class _Unused:
+    """Stands where a parameter's stand-in has no use."""
+
+
+class _WithVariables:
+    """As _Static, where the trace reads or writes Variables."""
+
+    def __init__(self, function: ConcreteFunction) -> None:
+        self.outputs = function._outputs
+        self.traced = [t for t in self.outputs if t._context is not None]
+        self.execution = Execution(function.trace, function._inputs, self.traced)
+        self.name = function.name
+
+    def executables(self) -> list[Any]:
+        return [] if self.execution.executable is None else [self.execution.executable]
+
+    def served_by(self, tensors: Sequence[Any]) -> tuple[Any, list[Any] | None]:
+        if self.execution.executable is None:
+            return _nothing_to_run(self.name), []
+        return self.execution.executable, None
+
+    def __call__(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
+        execution = self.execution
+        variables = [actual.get(id(v), v) for v in execution.variables] if actual else execution.variables
+        arrays = execution([t._array for t in tensors], variables)
+        if len(self.traced) == len(self.outputs):
+            return [make_eager(a, t._dtype) for a, t in zip(arrays, self.outputs, strict=True)]
+        made = iter(arrays)
+        return [t if t._context is None else make_eager(next(made), t._dtype) for t in self.outputs]
 
 
 class _Result(NamedTuple):
@@ -393,6 +481,8 @@ def _argument_source(position: int) -> Callable[[Sequence[Tensor], list[Any]], T
     return lambda tensors, arrays: tensors[position]
 
 
+_Runner: TypeAlias = "_Static | _WithVariables | _Replayed"
+
 # Running a log --------------------------------------------------------------------------------------------------------
 
 
@@ -402,20 +492,22 @@ class Segment(NamedTuple):
 
     executable: Any
     inputs: tuple[int, ...]
+    variables: tuple[Variable, ...] | None  # those that an Execution reads or writes; None where it is a program
     outputs: tuple[int, ...]
     stop: int
     wanted: tuple[int, ...]
     following: OrderedDict[Any, Segment]
 
 
-def _needed(log: list[Entry], outputs: Sequence[Tensor]) -> list[Entry]:
-    """The log without calls that nothing depends on and that have no effects: an unused op cannot fail."""
+def needed_entries(log: list[Entry], outputs: Sequence[Tensor], effects: bool = True) -> list[Entry]:
+    """The log without calls that nothing depends on, and that have no effects (an unused op cannot fail); effects:
+    calls that have some stay."""
     wanted = {id(t) for t in outputs}
     kept = []
     for entry in reversed(log):
         operation = entry.operation
-        effects = isinstance(operation, HostCall) or getattr(operation, "effects", False)
-        if effects or any(id(t) in wanted for t in tensors_in(entry.result)):
+        acts = isinstance(operation, (HostCall, AssignVariable)) or getattr(operation, "effects", False)
+        if (acts and effects) or any(id(t) in wanted for t in tensors_in(entry.result)):
             kept.append(entry)
             wanted.update(id(t) for t in tensors_in((entry.args, entry.kwargs)))
     return kept[::-1]
@@ -426,28 +518,39 @@ class _Replayed:
 
     def __init__(self, function: ConcreteFunction) -> None:
         self.name = function.name
-        self.log: list[Entry] = _needed(function.trace.log, function._outputs)
+        self.log: list[Entry] = needed_entries(function.trace.log, function._outputs)
         self.inputs = [id(t) for t in function._inputs]
         self.outputs = function._outputs
         self.dtypes = {id(t): t._dtype for t in function._inputs}
         for entry in self.log:
             self.dtypes.update((id(t), t._dtype) for t in tensors_in(entry.result))
         self.first: OrderedDict[Any, Segment] = OrderedDict()
+        variables = [e.operation.variable for e in self.log if isinstance(e.operation, (ReadVariable, AssignVariable))]
+        self.sized = [v for v in distinct(variables) if not v.shape.is_fully_defined()]
 
-    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
         arrays: dict[int, Any] = {k: t._array for k, t in zip(self.inputs, tensors, strict=True)}
         key: Any = tuple([t._sizes for t in tensors])
         segments, position = self.first, 0
         wanted: tuple[int, ...] = ()
         while True:
-            segment = self._following(segments, key, position, arrays, wanted)
-            results = segment.executable([arrays[k] for k in segment.inputs], _NO_SIZES) if segment.executable else ()
+            if self.sized:
+                key = (key, *[actual.get(id(v), v)._held().shape for v in self.sized])
+            segment = self._following(segments, key, position, arrays, wanted, actual)
+            given = [arrays[k] for k in segment.inputs]
+            results: Sequence[Any] = ()
+            if segment.variables is not None:
+                results = segment.executable(given, [actual.get(id(v), v) for v in segment.variables])
+            elif segment.executable:
+                results = segment.executable(given, _NO_SIZES)
             arrays.update(zip(segment.outputs, results, strict=True))
             if segment.stop == len(self.log) and not segment.wanted:
                 return [self._result(t, arrays) for t in self.outputs]
             segments, position, wanted = segment.following, segment.stop, segment.wanted
             if wanted:
                 key = tuple([(arrays[k].shape, arrays[k].tobytes()) for k in wanted])
+            elif not isinstance(self.log[position].operation, HostCall):
+                key = ()  # it ended before an effect
             else:
                 key, position = self._run_host(position, arrays), position + 1
 
@@ -455,7 +558,8 @@ class _Replayed:
         pending, found = list(self.first.values()), []
         while pending:
             segment = pending.pop()
-            found.extend([segment.executable] if segment.executable else [])
+            executable = segment.executable if segment.variables is None else segment.executable.executable
+            found.extend([executable] if executable else [])
             pending.extend(segment.following.values())
         return found
 
@@ -467,9 +571,11 @@ class _Replayed:
         if segment is None:
             dtypes = [self.dtypes[k].numpy for k in self.inputs]
             samples = [np.broadcast_to(np.zeros((), d), s or ()) for d, s in zip(dtypes, sizes, strict=True)]
-            segment = self._segment(0, dict(zip(self.inputs, samples, strict=True)), {})
+            segment = self._segment(0, dict(zip(self.inputs, samples, strict=True)), {}, {})
         if segment.executable is None:
             return _nothing_to_run(self.name), []
+        if segment.variables is not None:
+            return segment.executable.executable or _nothing_to_run(self.name), None
         by_key = dict(zip(self.inputs, tensors, strict=True))
         return segment.executable, _arrays([by_key[k] for k in segment.inputs])
 
@@ -491,17 +597,21 @@ class _Replayed:
         position: int,
         arrays: dict[int, Any],
         wanted: tuple[int, ...],
+        actual: Mapping[int, Variable],
     ) -> Segment:
         segment = segments.get(key)
         if segment is None:
-            segment = self._segment(position, arrays, {k: arrays[k] for k in wanted})
+            segment = self._segment(position, arrays, {k: arrays[k] for k in wanted}, actual)
             segments[key] = segment
             if len(segments) > MOST_PLANS:
                 segments.popitem(last=False)
         return segment
 
-    def _segment(self, position: int, arrays: dict[int, Any], known: dict[int, Any]) -> Segment:
+    def _segment(
+        self, position: int, arrays: dict[int, Any], known: dict[int, Any], actual: Mapping[int, Variable], end: int = -1
+    ) -> Segment:
         trace = Trace(self.name, "replay")
+        trace.actual = dict(actual)
         here: dict[int, Tensor] = {}
         needed = self._needed_from(position)
         inputs = tuple([k for k in arrays if k in needed and self.dtypes[k] is not string])
@@ -512,23 +622,45 @@ class _Replayed:
                 assert value is not None
                 trace.facts[value.id] = known[key]
         with recording(trace):
-            stop, wanted = self._replay(trace, position, here)
+            stop, wanted = self._replay(trace, position, here, len(self.log) if end < 0 else end)
+        if trace.fails_after_a_write:
+            return self._segment(position, arrays, known, actual, self._first_to_fail(trace))
         outputs = tuple([k for k in here if k not in inputs and k in self._needed_from(stop)])
+        if trace.slots:
+            execution = Execution(trace, [here[k] for k in inputs], [here[k] for k in outputs])
+            return Segment(execution, inputs, tuple(execution.variables), outputs, stop, wanted, OrderedDict())
         values = [trace.value_of(here[k]) for k in outputs]
         graph = trace.builder.finish(values)
         executable = pipeline.build(graph) if _does_something(graph) else None
-        return Segment(executable, inputs if executable else (), outputs, stop, wanted, OrderedDict())
+        return Segment(executable, inputs if executable else (), None, outputs, stop, wanted, OrderedDict())
 
-    def _replay(self, trace: Trace, position: int, here: dict[int, Tensor]) -> tuple[int, tuple[int, ...]]:
+    def _first_to_fail(self, trace: Trace) -> int:
+        """The entry that records the first effect after a write: the writes before it must be done when it runs."""
+        assert trace.first_write is not None
+        for position, count in self._counts:
+            if any(n.primitive.effects for n in trace.builder.nodes[trace.first_write : count]):
+                return position
+        raise AssertionError("no entry has the effect")
+
+    def _replay(
+        self, trace: Trace, position: int, here: dict[int, Tensor], end: int
+    ) -> tuple[int, tuple[int, ...]]:
         """Runs op functions from `position` on; gives where it ended and the keys whose values are wanted there."""
 
         def now(tensor: Tensor) -> Tensor:
             return tensor if tensor._context is None else here[id(tensor)]
 
-        for i in range(position, len(self.log)):
+        self._counts: list[tuple[int, int]] = []  # how many nodes there are after each entry
+        for i in range(position, end):
             entry = self.log[i]
             if isinstance(entry.operation, HostCall):
                 return i, ()
+            if isinstance(entry.operation, ReadVariable):
+                here[id(entry.result)] = trace.read(entry.operation.variable)
+                continue
+            if isinstance(entry.operation, AssignVariable):
+                trace.assign(entry.operation.variable, now(entry.args[0]))
+                continue
             args, kwargs = map_tensors(entry.args, now), map_tensors(entry.kwargs, now)
             trace.location = entry.location
             try:
@@ -538,7 +670,8 @@ class _Replayed:
             except (ShapeError, DTypeError, IndexError) as error:
                 raise InvalidArgumentError(f"{self.name}: {error}", location=entry.location) from None
             here.update(zip(map(id, tensors_in(entry.result)), tensors_in(result), strict=True))
-        return len(self.log), ()
+            self._counts.append((i, len(trace.builder.nodes)))
+        return end, ()
 
     def _wanted(self, trace: Trace, tensor: Tensor, entry: Entry, here: dict[int, Tensor]) -> tuple[int, ...]:
         keys = {id(here[id(t)]): id(t) for t in tensors_in((entry.args, entry.kwargs)) if t._context is not None}

@@ -7,6 +7,7 @@ Owns `function`, `Function` (one decorated function and its traces), binding and
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import sys
@@ -22,18 +23,19 @@ from jitensor import events, function_entry, nest, settings
 from jitensor.api.convert import convert_to_tensor
 from jitensor.binding import Parameters, Signature, python_signature
 from jitensor.codegen.emit_entry import Unsupported
-from jitensor.concrete import ConcreteFunction
+from jitensor.concrete import ConcreteFunction, Layout, distinct, needed_entries
 from jitensor.errors import LOCATION_GAP, Location, user_location
 from jitensor.explain import Explanation, KernelView, kernels_used
 from jitensor.ir.text import print_graph
 from jitensor.ir.types import DType
-from jitensor.recording import Trace, recording
+from jitensor.recording import Trace, recording, tensors_in
 from jitensor.retracing import detector_of, ordinal, plain_function, reason, signature_text
 from jitensor.runtime import entry
 from jitensor.runtime.cache import CallType, DispatchTable
 from jitensor.runtime.counters import counters, tally
 from jitensor.runtime.signature import Literal, Reference, TensorSpec, TraceType, TracingContext, type_of
 from jitensor.tensor import Tensor, active, make_eager
+from jitensor.variable import Creation, Variable, VariableSpec, creation_of, stand_in
 
 
 class _Mode:
@@ -78,6 +80,9 @@ class State:
         self.lock = threading.RLock()
         self.table: DispatchTable[ConcreteFunction] = DispatchTable()
         self.quick: dict[Any, ConcreteFunction] = {}  # what served calls of eager tensors alone
+        self.started = False  # the first call, which may make Variables, is over
+        self.creations = 0  # traces that made Variables, and were not kept
+        self.pending: Creation | None = None  # Variables whose first values depend on arguments that were not given
 
     def add(self, call_type: CallType, concrete: ConcreteFunction) -> None:
         self.table.add(call_type, concrete)
@@ -142,11 +147,14 @@ class Function(functools.partial):  # type: ignore[type-arg]
         if active.context is None:
             self._detector.called(self._name, traced)
         tensors = _tensors_of(call_type, values, active.context is not None or concrete.keeps_arguments)
+        variables = _variables_of(call_type, values) if concrete.stand_ins else ()
+        if self._state.pending is not None:
+            self._initialise(self._state.pending, tensors, variables)
         if quick is not None and len(values) == len(args):
             self._state.remember(quick, concrete)
         if traced and events.wanted("retrace"):
-            return self._run_and_tell(concrete, tensors)
-        return concrete.run(tensors)
+            return self._run_and_tell(concrete, tensors, variables)
+        return concrete.run(tensors, variables)
 
     def _install(self, concrete: ConcreteFunction, args: tuple[Any, ...]) -> None:
         """Puts a native entry for this trace in front of the Python path, where one can be had."""
@@ -174,10 +182,12 @@ class Function(functools.partial):  # type: ignore[type-arg]
             key.append(argument._dtype.short)
         return tuple(key)
 
-    def _run_and_tell(self, concrete: ConcreteFunction, tensors: list[Tensor]) -> Any:
+    def _run_and_tell(
+        self, concrete: ConcreteFunction, tensors: list[Tensor], variables: Sequence[Variable]
+    ) -> Any:
         """Runs a new trace and reports it: its reason, its cost, what was compiled."""
         before, location = counters(), self._location()
-        result = concrete.run(tensors)
+        result = concrete.run(tensors, variables)
         compiled = (counters() - before).kernels_compiled
         known = list(self._state.table)
         if len(known) > 1:
@@ -212,15 +222,15 @@ class Function(functools.partial):  # type: ignore[type-arg]
             with self._state.lock:
                 concrete = self._state.table.find(call_type)
                 if concrete is None:
-                    concrete = self._new_trace(call_type)
+                    concrete = self._new_trace(call_type, values)
                     traced = True
         return concrete, call_type, values, traced
 
-    def _new_trace(self, call_type: CallType) -> ConcreteFunction:
+    def _new_trace(self, call_type: CallType, values: Sequence[Any] = ()) -> ConcreteFunction:
         if self._options.reduce_retracing and self._signature is None:
             call_type = self._state.table.generalised(call_type)
         began = time.perf_counter()
-        concrete = trace_function(self._python_function, self._name, self._parameters, call_type)
+        concrete = self._trace(call_type, values)
         concrete.trace_seconds = time.perf_counter() - began
         if not active.explaining:
             tally.traces += 1
@@ -229,6 +239,48 @@ class Function(functools.partial):  # type: ignore[type-arg]
                 text = print_graph(concrete.graph)
                 events.emit("trace", function=self._name, seconds=concrete.trace_seconds, graph=text)
         return concrete
+
+    def _trace(self, call_type: CallType, values: Sequence[Any]) -> ConcreteFunction:
+        """Runs the Python function; a first call that makes Variables initialises them and runs it again."""
+
+        def trace(creation: Creation) -> ConcreteFunction:
+            return trace_function(self._python_function, self._name, self._parameters, call_type, creation)
+
+        state, first = self._state, Creation(not self._state.started, self._name)
+        concrete = trace(first)
+        if first.variables:
+            outer = None if active.context is None else creation_of(active.context)
+            if outer is not None:
+                outer.variables.extend(first.variables)
+            if values:
+                self._initialise(first, _tensors_of(call_type, values, True), _variables_of(call_type, values))
+            else:
+                self._initialise(first, first.inputs, first.stand_ins)
+            concrete = trace(Creation(False, self._name))
+            if not active.explaining:
+                state.creations += 1
+                tally.traces += 1
+        state.started = True
+        return concrete
+
+    def _initialise(self, creation: Creation, tensors: Sequence[Any], variables: Sequence[Variable]) -> None:
+        """Gives Variables that were made in a trace their first values: what leads to those runs alone, once. Where it
+        needs arguments of which only specs are known, the next call does."""
+        later = []
+        for variable, tensor in creation.initialisers:
+            run = initialiser(creation, tensor, tensors, variables)
+            if run is None:
+                later.append((variable, tensor))
+                continue
+            value = run()
+            if active.context is None:
+                variable.assign(value)
+            else:
+                outer = creation_of(active.context)
+                assert outer is not None
+                outer.initialisers.append((variable, value))
+        creation.initialisers = later
+        self._state.pending = creation if later else None
 
     def _location(self) -> Location:
         """The user's line that called; the function's own where jitensor itself did."""
@@ -306,7 +358,7 @@ class Function(functools.partial):  # type: ignore[type-arg]
 
     def experimental_get_tracing_count(self) -> int:
         """How many traces there are."""
-        return len(self._state.table)
+        return len(self._state.table) + self._state.creations
 
     def pretty_printed_concrete_signatures(self, verbose: bool = True) -> str:
         """The types of every trace, as text."""
@@ -440,6 +492,11 @@ def _tensors_of(call_type: CallType, values: Sequence[Any], copy: bool) -> list[
     return [t if isinstance(t, (Tensor, TensorSpec)) else _as_tensor(t, copy) for t in tensors]
 
 
+def _variables_of(call_type: CallType, values: Sequence[Any]) -> list[Any]:
+    """The Variables in the arguments, each once, in the order of their alias numbers."""
+    return distinct([r for kind, v in zip(call_type.types, values, strict=True) for r in kind.to_references(v)])
+
+
 def _as_tensor(value: Any, copy: bool) -> Tensor:
     """A NumPy array or scalar argument as an eager tensor."""
     array = np.asarray(value)
@@ -453,21 +510,29 @@ class _Placeholders:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.variables: dict[Any, Variable] = {}  # by alias number
+
+    def variable(self, spec: VariableSpec) -> Variable:
+        key = object() if spec.alias_id is None else spec.alias_id
+        return self.variables.setdefault(key, stand_in(spec, "Variable"))
 
     def placeholder(self, spec: TensorSpec) -> Tensor:
         return self.trace.input(spec.dtype, spec.shape.sizes)
 
 
 def trace_function(
-    function: Callable[..., Any], name: str, parameters: Parameters, call_type: CallType
+    function: Callable[..., Any], name: str, parameters: Parameters, call_type: CallType, creation: Creation
 ) -> ConcreteFunction:
     """Runs the Python function once on placeholders of the call type. Exceptions pass through unchanged."""
     trace = Trace(name)
+    trace.creation = creation
     outer = active.context
     trace.parents = (*active.stack, outer) if outer is not None else active.stack
     placeholders = _Placeholders(trace)
     values = [kind.placeholder_value(placeholders) for kind in call_type.types]
     inputs = [t for kind, v in zip(call_type.types, values, strict=True) for t in kind.to_tensors(v)]
+    stand_ins = list(placeholders.variables.values())
+    creation.trace, creation.inputs, creation.stand_ins = trace, inputs, stand_ins
     before = [nest.snapshot(v) for v in values]
     args, kwargs = parameters.spread(call_type.names, values)
     with recording(trace, trace.parents):
@@ -476,7 +541,29 @@ def trace_function(
             if not nest.is_unchanged(value, snapshot):
                 raise ValueError(f"{name} should not modify its Python input arguments. Copy the list or dict first")
         outputs = _outputs(trace, name, result)
-    return ConcreteFunction(name, call_type, parameters.layout(call_type.names), trace, inputs, outputs)
+    return ConcreteFunction(name, call_type, parameters.layout(call_type.names), trace, inputs, outputs, stand_ins)
+
+
+def initialiser(
+    creation: Creation, tensor: Tensor, tensors: Sequence[Any], variables: Sequence[Variable]
+) -> Callable[[], Tensor] | None:
+    """What computes a tensor of the trace from the arguments, without the trace's effects; None where it depends on an
+    argument that is no tensor but a spec."""
+    source = copy.copy(creation.trace)
+    source.log = needed_entries(source.log, [tensor], effects=False)
+    used = {id(t) for e in source.log for t in tensors_in((e.args, e.kwargs))} | {id(tensor)}
+    inputs = [t for t in creation.inputs if id(t) in used]
+    given = [t for own, t in zip(creation.inputs, tensors, strict=True) if id(own) in used]
+    if any(isinstance(t, TensorSpec) or (t._context is creation.trace) for t in given):
+        return None
+    call_type, layout = CallType((), ()), Layout((), frozenset())
+    whole = ConcreteFunction("initialiser", call_type, layout, source, inputs, tensor, creation.stand_ins)
+    trace = Trace("initialiser")
+    placeholders = [trace.input(t._dtype, t._sizes) for t in inputs]
+    with recording(trace):
+        result = whole._inline(trace, placeholders, creation.stand_ins)
+    alone = ConcreteFunction("initialiser", call_type, layout, trace, placeholders, result, creation.stand_ins)
+    return lambda: alone.run(given, variables)
 
 
 def _outputs(trace: Trace, name: str, result: Any) -> Any:

@@ -112,6 +112,7 @@ class Trace:
         self.numbers: dict[tuple[Any, DType], Value] = {}
         self.slots: dict[int, Slot] = {}  # Variables read or written, by id, in the order of their first use
         self.actual: dict[int, Any] = {}  # replay: the Variable that stands for a parameter's, by id
+        self.first_write: int | None = None  # how many nodes there were when a Variable was first assigned to
         self.creation: Any = None  # what Variables created here are reported to; None: the enclosing trace's
 
     # Values -----------------------------------------------------------------------------------------------------------
@@ -176,7 +177,16 @@ class Trace:
         slot = self.slot(variable)
         slot.current = self.admit(tensor)
         slot.written = True
+        if self.first_write is None:
+            self.first_write = len(self.builder.nodes)
         self.log.append(Entry(AssignVariable(variable), (slot.current,), {}, None))
+
+    @property
+    def fails_after_a_write(self) -> bool:
+        """Is there an effect, which may raise, after the first write to a Variable? Such writes stay done."""
+        return self.first_write is not None and any(
+            node.primitive.effects for node in self.builder.nodes[self.first_write :]
+        )
 
     def adopt(self, tensor: Tensor) -> Tensor:
         """The stand-in here for a tensor of an enclosing trace. Raises TraceError for one of any other trace."""

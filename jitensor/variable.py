@@ -109,6 +109,9 @@ class Creation:
     def __init__(self, allowed: bool, name: str) -> None:
         self.allowed = allowed
         self.name = name
+        self.trace: Any = None
+        self.inputs: Sequence[Tensor] = ()
+        self.stand_ins: Sequence[Variable] = ()
         self.variables: list[Variable] = []
         self.initialisers: list[tuple[Variable, Tensor]] = []
 

@@ -18,7 +18,9 @@ from jitensor.ir import types
 from jitensor.ir.types import DType
 from jitensor.runtime.signature import TensorSpec, TraceType, TracingContext
 from jitensor.runtime.tensor_shape import TensorShape
+from jitensor.module import Module
 from jitensor.tensor import Tensor
+from jitensor.variable import Variable, VariableSpec
 
 _DTYPES: dict[str, Any] = {
     **{t.name: t for t in types.NUMBERS},
@@ -151,6 +153,9 @@ _TOP: dict[str, Any] = {
     "norm": reductions.norm,
     "newaxis": None,
     "Tensor": Tensor,
+    "Variable": Variable,
+    "VariableSpec": VariableSpec,
+    "Module": Module,
     "TensorShape": TensorShape,
     "TensorSpec": TensorSpec,
     "function": function,
@@ -211,7 +216,6 @@ _SPACES: dict[str, dict[str, Any]] = {
 LATER = frozenset(
     (
         *(
-            "Variable",
             "GradientTape",
             "gradients",
             "custom_gradient",
@@ -227,7 +231,6 @@ LATER = frozenset(
             "TensorArray",
             "autograph",
             "random",
-            "Module",
             "Graph",
             "compat",
             "data",
