@@ -28,6 +28,7 @@ from jitensor.tracing.binder import HiddenStep, spell
 from jitensor.tracing.clone import World
 from jitensor.tracing.context import Guard, current
 from jitensor.tracing.into import donating, with_out
+from jitensor.tracing.numbers import Number
 from jitensor.tracing.signature import Key, describe, key_text, spellings
 from jitensor.tracing.trace import Trace, Tracing
 
@@ -244,7 +245,12 @@ class JitFunction(functools.partial):
         tracing = Tracing(self.__name__, ("tuple", *_without_aliases(key)), leaves, names)
         tracing.effects = effects
         tracing.context.world = tracing.world  # type: ignore[attr-defined]
-        trace = tracing.run(self._run_clone)
+        try:
+            trace = tracing.run(self._run_clone)
+        except Exception as error:
+            # The user's exception leaves with the values of this call, not with what stood for them.
+            error.args = tuple([a.hint if isinstance(a, Number) else a for a in error.args])
+            raise
         if events.wanted("trace"):
             events.emit("trace", function=self.__name__, key=self._key_text(key), seconds=time.perf_counter() - start)
         return trace
