@@ -212,6 +212,13 @@ class StagedExecutable:
         for value, result in zip(stage.node.outputs, results, strict=True):
             made.append(np.ascontiguousarray(result, value.dtype.numpy).reshape(np.shape(result)))
             bind_sizes(value.shape, made[-1].shape, sizes)
+            expected = concrete(value.shape, sizes)
+            if expected != made[-1].shape:
+                raise ValueError(
+                    f"operands could not be broadcast together: {stage.node.primitive.name} gave shape "
+                    f"{made[-1].shape}, where {expected} is needed"
+                    + (f" ({stage.node.location})" if stage.node.location else "")
+                )
         tally.library_calls += 1
         tally.bytes_allocated += sum(m.nbytes for m in made)
         return made

@@ -160,10 +160,10 @@ def test_empty_reduction() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["median", "unique", "histogram", "percentile", "fft.fft", "linalg.inv", "kron", "nonzero"]
+    "name", ["array2string", "asmatrix", "min_scalar_type", "save", "busday_count", "linalg.eigvals"]
 )
 def test_function_outside_the_coverage_is_named(name: str) -> None:
-    jitted = jt.jit(eval(f"lambda x: np.{name}(x, x)" if name == "kron" else f"lambda x: np.{name}(x)", {"np": np}))
+    jitted = jt.jit(eval(f"lambda x: np.{name}(x)", {"np": np}))
     with pytest.raises(jt.errors.TraceError, match=name.rpartition(".")[2]):
         jitted(X)
     assert jitted.signatures() == []

@@ -181,15 +181,14 @@ def blas_call(step: CallStep) -> tuple[str, list[tuple[Any, bool, Any]]]:
     """The CBLAS routine of a matrix product, and for each operand its offset, whether it is read turned, and its leading
     dimension (of a vector: its step). Raises Unsupported for what NumPy would not hand to BLAS in one call."""
     node, views = step.call.node, step.call.operands
-    dtype = node.output.dtype
-    if node.primitive.family != "contraction" or dtype.short not in ("f32", "f64"):
+    if node.primitive.family != "contraction" or node.output.dtype.short not in ("f32", "f64"):
         raise Unsupported(f"{node.primitive.name} is run by NumPy")
     if any(len(v.shape) != 2 for v in views):
         raise Unsupported("a product of stacked matrices is run by NumPy")
     x, y = views
     if x.buffer is y.buffer or (x.shape[0] == 1 and y.shape[1] == 1):
         raise Unsupported("a matrix with itself, or a vector with a vector, is run by NumPy")
-    letter = "s" if dtype.short == "f32" else "d"
+    letter = "s" if node.output.dtype.short == "f32" else "d"
     column, row = y.shape[1] == 1, x.shape[0] == 1
     operands = [
         (x.offset, False, x.strides[1]) if row else _leading(x),

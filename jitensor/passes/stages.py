@@ -50,7 +50,7 @@ def _read_later(graph: Graph, parts: list[list[Node]], roots: dict[int, Node]) -
     for nodes in reversed(parts):
         later.append(set(needed))
         needed |= {v.id for node in nodes for v in node.inputs}
-    needed |= {v.id for _, v in graph.updates}
+        needed |= {v.id for _, v in graph.updates}  # the last part makes them
     later.reverse()
     return later
 

@@ -21,6 +21,7 @@ from jitensor.ir.graph import Primitive, Value
 from jitensor.ir.interpret import concrete as concrete_param
 from jitensor.ir.types import BY_NUMPY, DType, Shape, as_dtype
 from jitensor.ops import TABLE
+from jitensor.tracing import numbers
 from jitensor.tracing.context import TraceContext, here, shape_text
 from jitensor.tracing.numbers import IntNumber, Number, make_int
 
@@ -235,11 +236,22 @@ def number_input(x: Number, dtype: DType) -> Value:
     call and in later ones."""
     context = x.context
     context.require("Python number", x.location)
+    if isinstance(x, IntNumber) and context.is_unknown(x.dim):
+        number = context.size_number(context.canonical(x.dim))
+        return number if number.dtype is dtype else context.add(TABLE["cast"], [number], {"dtype": dtype})
     if isinstance(x, IntNumber) and dtype.kind in "iu":
         dtype.numpy.type(x.hint)  # raises NumPy's OverflowError
         context.relation("le", dtype.min, x.dim, f"a Python integer must fit {dtype.name}")
         context.relation("le", x.dim, dtype.max, f"a Python integer must fit {dtype.name}")
     return context.scalar_input(x.source(), x.hint, dtype)
+
+
+def traced_size(x: IntNumber) -> Tracer:
+    """An int made of sizes that only the data tell, as a traced Python number."""
+    return fresh(x.context, x.context.size_number(x.context.canonical(x.dim)), scalar=True, weak=int)
+
+
+numbers.TRACED_SIZE = traced_size
 
 
 def from_sequence(context: TraceContext, items: list[Any], dtype: Any = None) -> Tracer:

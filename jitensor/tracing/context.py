@@ -22,6 +22,7 @@ from jitensor.ir import dims
 from jitensor.ir.dims import Dim
 from jitensor.ir.graph import GraphBuilder, Primitive, Value
 from jitensor.ir.types import BY_NUMPY, DType, TensorType
+from jitensor.ops import TABLE
 
 
 class NumberStep(NamedTuple):
@@ -60,6 +61,8 @@ class TraceContext:
         self.builder = GraphBuilder(name)
         self.hints: dict[str, Any] = {}  # symbol -> its value in this call
         self.floors: dict[str, int] = {}  # symbol -> proven lower bound
+        self.mask_sizes: dict[int, str] = {}  # id of a mask's value -> symbol of how many elements it has
+        self.unknown: set[str] = set()  # symbols of sizes that are found when the program runs
         self.united: dict[str, int | Dim] = {}  # symbol -> what a guard found it equal to
         self.steps: list[NumberStep | Guard] = []
         self.constants: dict[str, Any] = {}  # names that generated code reads
@@ -92,6 +95,18 @@ class TraceContext:
         if prefix == "d":
             self.floors[name] = floor
         return dims.symbol(name)
+
+    def unknown_size(self) -> str:
+        """A symbol for a size that only the data tell. Its hint serves samples, never an answer."""
+        name = self.fresh("m")
+        self.hints[name] = 1009
+        self.floors[name] = 0
+        self.unknown.add(name)
+        return name
+
+    def is_unknown(self, a: int | Dim) -> bool:
+        """Does the size depend on data?"""
+        return bool(self.unknown) and isinstance(a, Dim) and not self.unknown.isdisjoint(a.symbols)
 
     def number_step(self, source: str, hint: Any, kind: type | None, prefix: str = "e_") -> str:
         name = self.fresh(prefix)
@@ -147,6 +162,9 @@ class TraceContext:
         known = self._answers.get(key)
         if known is not None:
             return known
+        if self.is_unknown(difference):
+            answer = self._answers[key] = self._assume(op, a, b, why)
+            return answer
         answer = self._answers[key] = dims.holds(op, self.hint(a), self.hint(b))
         source = f"{_text(a)} {_SIGNS[op]} {_text(b)}"
         self.guard(source if answer else f"not {source}", why or "sizes were compared")
@@ -169,6 +187,43 @@ class TraceContext:
                 return False
         return None
 
+    def _assume(self, op: str, a: int | Dim, b: int | Dim, why: str) -> bool:
+        """The answer for sizes that only the data tell: two sizes that must fit are equal, checked when the program runs;
+        no such size is taken to be 0 or 1."""
+        if op != "eq":
+            raise TraceError(
+                f"{why or 'a comparison of sizes'} needs a size that only the data tell: {_text(a)} {_SIGNS[op]} {_text(b)}. "
+                "Keep the size of the array: np.where(mask, x, fill), or a reduction with where=mask.",
+                location=user_location(),
+            )
+        if isinstance(a, int) and a <= 1 or isinstance(b, int) and b <= 1:
+            return False
+        difference = b - a
+        assert isinstance(difference, Dim)
+        for monomial, coefficient in difference.terms:
+            rest = (difference - Dim(((monomial, coefficient),))) * -coefficient
+            name = monomial[0].args[0] if len(monomial) == 1 and monomial[0].op == "symbol" else None
+            if name in self.unknown and abs(coefficient) == 1 and name not in dims.symbols_of(rest):
+                self.united[name] = rest  # the node that finds the size checks it
+                return True
+        raise TraceError(
+            f"{why or 'an operation'} needs to know whether {_text(a)} equals {_text(b)}, which only the data tell.",
+            location=user_location(),
+        )
+
+    def check_size(self, op: str, a: int | Dim, b: int | Dim, error: type[Exception], message: str) -> None:
+        """Records a check that `op` (a comparison's name) holds for the sizes when the program runs."""
+        left, right = self.size_number(a), self.size_number(b)
+        holds = self.emit(TABLE[op], left, right)
+        self.emit(TABLE["check"], holds, left, right, message=message, error=error)
+
+    def size_number(self, a: int | Dim) -> Value:
+        """A size as an int64 number of the program."""
+        if isinstance(a, int):
+            return self.constant(a, BY_NUMPY[np.dtype("int64")])
+        value: Value = self.emit(TABLE["size_value"], size=a, dtype=BY_NUMPY[np.dtype("int64")])
+        return value
+
     def _unite(self, a: int | Dim, b: int | Dim) -> None:
         """Remembers that a == b where one of them is a bare symbol; the later symbol gives way."""
         pairs = [(x, y) for x, y in ((a, b), (b, a)) if _bare(x) is not None and _bare(x) not in dims.symbols_of(y)]
@@ -185,6 +240,12 @@ class TraceContext:
         a_now = self.canonical(a)
         if isinstance(a_now, int):
             return a_now
+        if self.is_unknown(a_now):
+            raise TraceError(
+                f"{why} needs the value of a size that only the data tell ({a_now}). Keep the size of the array: "
+                "np.where(mask, x, fill), or a reduction with where=mask.",
+                location=user_location(),
+            )
         value = self.hint(a_now)
         self.narrow(a_now.source(), value, why)
         return value

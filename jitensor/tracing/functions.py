@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jitensor.ops import TABLE
+from jitensor.ops import TABLE, promote
 from jitensor.tracing import arrays, reductions
 from jitensor.tracing.arrays import (
     as_tracer,
@@ -20,9 +20,11 @@ from jitensor.tracing.arrays import (
 from jitensor.tracing.functions_creation import astype, copy, copy_c, diagonal
 from jitensor.tracing.functions_elementwise import clip, imag, real, round_, set_part, where
 from jitensor.tracing.functions_joining import repeat
+from jitensor.tracing.functions_library import library_ufunc, name_of
 from jitensor.tracing.functions_movement import flatten, ravel, reshape, squeeze, swapaxes, transpose
 from jitensor.tracing.functions_products import dot, matmul, power
 from jitensor.tracing.functions_searching import argsort, searchsorted, sort, take
+from jitensor.tracing.library import record_write
 from jitensor.tracing.registry import CREATES, RECORDED, unsupported
 from jitensor.tracing.ufuncs import (
     call,
@@ -34,30 +36,40 @@ from jitensor.tracing.ufuncs import (
 
 
 def ufunc_method(ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-    """ufunc.__call__, .reduce, .accumulate or .outer on traced operands."""
+    """ufunc.__call__ or one of its methods on traced operands: recorded as loops where there is a primitive for it."""
     if method == "__call__":
         if ufunc is np.matmul:
             return matmul(*inputs, **options)
-        return call(ufunc, *inputs, **options)
-    if method == "reduce":
+        if promote.primitives_of(ufunc) or name_of(ufunc) is None:
+            return call(ufunc, *inputs, **options)
+    if method == "reduce" and ufunc in reductions.REDUCE:
         return reductions.reduce_method(ufunc, *inputs, **options)
-    if method == "accumulate":
+    if method == "accumulate" and ufunc in reductions.ACCUMULATE:
         return reductions.accumulate_method(ufunc, *inputs, **options)
-    if method == "outer":
+    if method == "outer" and promote.primitives_of(ufunc):
         return outer(ufunc, *inputs, **options)
     if method == "at":
         return ufunc_at(ufunc, *inputs)
-    raise unsupported(f"{ufunc.__name__}.{method}")
+    if name_of(ufunc) is None:
+        raise unsupported(f"{ufunc.__name__}.{method}")
+    return library_ufunc(ufunc, method, inputs, options)
 
 
-def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, b: Any = None) -> None:
-    """np.add.at: additions at an index array, repeats included."""
-    if ufunc is not np.add or isinstance(indices, tuple):
-        raise unsupported(f"{ufunc.__name__}.at", "Only np.add.at(x, index_array, values) is.")
-    x = as_tracer(context_of(a, indices, b), a)
+def ufunc_at(ufunc: np.ufunc, a: Any, indices: Any, *b: Any) -> None:
+    """ufunc.at: the operation at positions, repeats included."""
+    if ufunc is not np.add or isinstance(indices, tuple) or not b or _is_mask(indices):
+        if name_of(ufunc) is None:
+            raise unsupported(f"{ufunc.__name__}.at")
+        record_write(f"{name_of(ufunc)}.at", (a, indices, *b))
+        return
+    x = as_tracer(context_of(a, indices, *b), a)
     index = cast(x.context, as_tracer(x.context, indices).value(), arrays.INT)
-    put = to_dtype(x.context, prepare(x.context, b), supported(x.dtype))
+    put = to_dtype(x.context, prepare(x.context, b[0]), supported(x.dtype))
     arrays.write(x, x.context.emit(TABLE["index_add"], x.value(), put, index, axes=(0,)))
+
+
+def _is_mask(indices: Any) -> bool:
+    return not isinstance(indices, arrays.Tracer) or indices.dtype == np.bool_
 
 
 def dispatch(function: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:

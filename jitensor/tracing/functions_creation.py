@@ -207,7 +207,7 @@ def arange(*args: Any, dtype: Any = None, device: Any = None, like: Any = None, 
     else:
         length = _ceiling((stop - start) / step)
         count = as_dim(length)
-    if dims.less_equal(count, 0):
+    if not context.is_unknown(count) and dims.less_equal(count, 0):
         return full_of(context, (0,), 0, target.numpy)
     first = to_dtype(context, start, target)
     stride = to_dtype(context, step, target)
@@ -252,6 +252,11 @@ def _int_count(context: TraceContext, start: Size, stop: Size, step: Size) -> Si
     if step == 0:
         raise ZeroDivisionError("division by zero")
     near, far = (start, stop) if step > 0 else (stop, start)
+    if context.is_unknown(far) or context.is_unknown(near):
+        span = far - near
+        if context.lower_bound(span) is None:
+            span = dims.opaque("max", span, 0)
+        return (span + abs(step) - 1) // abs(step) if abs(step) != 1 else span
     if dims.less_equal(far, near):
         return 0
     return (far - near + abs(step) - 1) // abs(step) if abs(step) != 1 else far - near

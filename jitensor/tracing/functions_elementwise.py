@@ -26,6 +26,7 @@ from jitensor.tracing.functions_creation import astype, full_of
 from jitensor.tracing.functions_joining import _as_dtype, _into_out, concatenate, stack
 from jitensor.tracing.functions_movement import moveaxis, ravel
 from jitensor.tracing.indexing import getitem
+from jitensor.tracing.indexing import nonzero as positions
 from jitensor.tracing.reductions import normalise_axes, normalise_axis
 from jitensor.tracing.registry import _start, records, unsupported
 from jitensor.tracing.ufuncs import (
@@ -45,7 +46,9 @@ _NO = np._NoValue
 @records(np.where)
 def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     if x is None or y is None:
-        raise unsupported("np.where(condition)", "It gives a size that only data tell. Use np.where(condition, x, y).")
+        if x is not None or y is not None:
+            raise ValueError("either both or neither of x and y should be given")
+        return positions(as_tracer(context_of(condition), condition))
     context = context_of(condition, x, y)
     mask = as_tracer(context, condition)
     mask_value = cast(context, mask.value(), arrays.BOOL)
@@ -318,8 +321,3 @@ def sinc(x: Any) -> Any:
     a = _start(x)
     y = call(np.multiply, math.pi, where(call(np.equal, a, 0), 1.0e-20, a))
     return call(np.true_divide, call(np.sin, y), y)
-
-
-@records(np.interp)
-def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
-    raise unsupported("np.interp")

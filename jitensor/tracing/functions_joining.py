@@ -14,13 +14,14 @@ import numpy as np
 
 from jitensor.ir import dims
 from jitensor.ir.dims import Dim
-from jitensor.ops import composites, promote
+from jitensor.ops import TABLE, composites, promote
 from jitensor.tracing import arrays
 from jitensor.tracing.arrays import (
     Tracer,
     as_tracer,
     context_of,
     fresh,
+    hint_shape,
     supported,
 )
 from jitensor.tracing.context import TraceContext
@@ -236,6 +237,8 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     x = _start(a, repeats)
     if axis is None:
         x, axis = ravel(x), 0
+    if isinstance(repeats, Tracer) and repeats.dims:
+        return _repeat_each(x, repeats, normalise_axis(axis, len(x.dims)))
     if not isinstance(repeats, (int, IntNumber, np.integer)):
         known = np.asarray(repeats)
         if known.size != 1:
@@ -248,6 +251,20 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     if dims.less(count, 0):
         raise ValueError("repeats may not contain negative values.")
     return fresh(x.context, composites.repeat(x.context.emit, x.value(), count, normalise_axis(axis, len(x.dims))))
+
+
+def _repeat_each(x: Tracer, repeats: Tracer, axis: int) -> Tracer:
+    """Repeats of each slice that only the data tell."""
+    if repeats.dtype.kind not in "iub":
+        raise TypeError(f"Cannot cast array data from {repeats.dtype!r} to dtype('int64') according to the rule 'safe'")
+    if len(repeats.dims) > 1:
+        raise ValueError("object too deep for desired array")
+    count = arrays.broadcast_to(repeats, (x.dims[axis],)) if repeats.dims == (1,) else repeats
+    if not dims.same(count.dims[0], x.dims[axis]):
+        raise ValueError(f"operands could not be broadcast together with shape {hint_shape(x)} {hint_shape(count)}")
+    value = cast(x.context, count.value(), arrays.INT)
+    size = x.context.unknown_size()
+    return fresh(x.context, x.context.emit(TABLE["repeat_each"], x.value(), value, axis=axis, size=size))
 
 
 _PAD_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")

@@ -179,11 +179,6 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     return power(reductions.sum_(power(size, ord), axis, keepdims=keepdims), 1.0 / ord)
 
 
-@records(np.kron)
-def kron(a: Any, b: Any) -> Any:
-    raise unsupported("np.kron", "Use np.outer and reshape.")
-
-
 def power(a: Any, b: Any) -> Any:
     """The operator `**`: NumPy's arrays take square, sqrt and reciprocal for the exponents 2, 0.5 and -1."""
     if isinstance(b, IntNumber):

@@ -18,10 +18,11 @@ from jitensor.tracing.arrays import (
     fresh,
     supported,
 )
-from jitensor.tracing.functions_creation import arange
-from jitensor.tracing.functions_joining import _into_out
-from jitensor.tracing.functions_movement import ravel
+from jitensor.tracing.functions_creation import arange, astype
+from jitensor.tracing.functions_joining import _into_out, stack
+from jitensor.tracing.functions_movement import ravel, transpose
 from jitensor.tracing.indexing import getitem
+from jitensor.tracing.indexing import nonzero as positions
 from jitensor.tracing.indexing import take as take_along
 from jitensor.tracing.numbers import Number, make_int
 from jitensor.tracing.reductions import normalise_axis
@@ -150,3 +151,41 @@ def _dtype_or_example(item: Any) -> Any:
 @records(np.can_cast)
 def can_cast(from_: Any, to: Any, casting: str = "safe") -> bool:
     return np.can_cast(from_.dtype if isinstance(from_, Tracer) else from_, to, casting)  # type: ignore[arg-type]
+
+
+@records(np.nonzero)
+def nonzero(a: Any) -> Any:
+    x = _start(a)
+    if not x.dims:
+        raise ValueError("Calling nonzero on 0d arrays is not allowed. Use np.atleast_1d(scalar).nonzero() instead.")
+    return positions(x)
+
+
+@records(np.flatnonzero)
+def flatnonzero(a: Any) -> Any:
+    return positions(ravel(_start(a)))[0]
+
+
+@records(np.argwhere)
+def argwhere(a: Any) -> Any:
+    x = _start(a)
+    found = positions(x) if x.dims else positions(arrays.expand_dims(x, (0,)))[:0]
+    if not found:
+        raise unsupported("np.argwhere of a number")
+    return transpose(stack(found), (1, 0))
+
+
+@records(np.extract)
+def extract(condition: Any, arr: Any) -> Any:
+    x = ravel(_start(arr, condition))
+    return getitem(x, astype(ravel(as_tracer(x.context, condition)), bool))
+
+
+@records(np.compress)
+def compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
+    x, at = _along(_start(a, condition), axis)
+    kept = astype(as_tracer(x.context, condition), bool)
+    if len(kept.dims) != 1:
+        raise ValueError("condition must be a 1-d array")
+    result = take_along(x, positions(kept)[0], at)
+    return result if out is None else _into_out(result, out)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jitensor.errors import TraceError, user_location
-from jitensor.ir.dims import Dim
+from jitensor.ir.dims import Dim, opaque
 from jitensor.ops import TABLE
 from jitensor.tracing.arrays import (
     Layout,
@@ -171,6 +171,8 @@ def resolve_integer(context: TraceContext, item: Any, n: Size, axis: int) -> Siz
             "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays are "
             "valid indices"
         )
+    if context.is_unknown(n):
+        return _checked_integer(context, item, n, axis)
     i: Size = item.dim if isinstance(item, IntNumber) else operator.index(item)
     if isinstance(i, int):
         negative = i < 0
@@ -182,6 +184,19 @@ def resolve_integer(context: TraceContext, item: Any, n: Size, axis: int) -> Siz
     )
     if not inside:
         raise IndexError(f"index {context.hint(i)} is out of bounds for axis {axis} with size {context.hint(n)}")
+    return at
+
+
+def _checked_integer(context: TraceContext, item: Any, n: Size, axis: int) -> Size:
+    """The position of an integer index among as many elements as the data tell: checked when the program runs."""
+    i: Size = item.dim if isinstance(item, IntNumber) else operator.index(item)
+    at = i + n if (i < 0 if isinstance(i, int) else context.relation("lt", i, 0, "an index may be negative")) else i
+    message = f"index {context.hint(i)} is out of bounds for axis {axis} with size {{1}}"
+    if at is not i:
+        message = f"index {context.hint(i)} is out of bounds for axis {axis}: too few elements"
+        context.check_size("less_equal", 0, at, IndexError, message)
+    else:
+        context.check_size("less", at, n, IndexError, message)
     return at
 
 
@@ -197,6 +212,8 @@ def resolve_slice(context: TraceContext, item: slice, n: Size) -> tuple[Size, Si
     if isinstance(n, int) and not isinstance(start, Dim) and not isinstance(stop, Dim):
         picked = range(*slice(start, stop, step).indices(n))
         return (picked.start if len(picked) else 0), len(picked), step
+    if context.is_unknown(n):
+        return _unknown_slice(start, stop, step, n)
     low: Size = 0 if step > 0 else -1
     high: Size = n if step > 0 else n - 1
     first = (low if step > 0 else high) if start is None else _clip(context, start, n, low, high)
@@ -207,6 +224,35 @@ def resolve_slice(context: TraceContext, item: slice, n: Size) -> tuple[Size, Si
     width = abs(step)
     size = far - near if width == 1 else (far - near + (width - 1)) // width
     return first, size, step
+
+
+def _unknown_slice(start: Any, stop: Any, step: int, n: Size) -> tuple[Size, Size, int]:
+    """A slice of as many elements as the data tell: its size is an expression that holds for every n."""
+    low, high = (0, n) if step > 0 else (-1, n - 1)
+
+    def clip(bound: Any, default: Size) -> Size:
+        if bound is None:
+            return default
+        if not isinstance(bound, int):
+            raise _later("a slice bound that is no constant, of a size that only the data tell,", "Use a constant.")
+        return opaque("max", bound + n, low) if bound < 0 else opaque("min", bound, high)
+
+    if step == 1 and start is None and isinstance(stop, int):
+        return 0, clip(stop, n), 1
+    if step == 1 and stop is None and isinstance(start, int):
+        if start < 0:
+            return opaque("max", n + start, 0), opaque("min", n, -start), 1
+        return opaque("min", start, n), opaque("max", n - start, 0), 1
+    first = clip(start, low if step > 0 else high)
+    last = clip(stop, high if step > 0 else low)
+    width = abs(step)
+    near, far = (first, last) if step > 0 else (last, first)
+    size = far - near
+    size = size if width == 1 else (size + (width - 1)) // width
+    if size == n:
+        return first, size, step
+    size = opaque("max", size, 0)
+    return (opaque("min", first, n) if step > 0 else opaque("max", first, 0)), size, step
 
 
 def _bound(value: Any) -> Any:
@@ -236,11 +282,11 @@ def _later(what: str, cure: str) -> TraceError:
 
 
 def advanced_get(x: Tracer, items: list[Any]) -> Any:
-    if any(_is_mask(i) for i in items if is_advanced(i)):
-        raise _later(
-            "reading by a boolean mask, whose result has a size that only the data tell,",
-            "Use np.where(mask, x, fill), or a reduction with where=mask.",
-        )
+    masks = [n for n, i in enumerate(items) if is_advanced(i) and _is_mask(i)]
+    if len(masks) == 1 and not any(is_advanced(i) or isinstance(i, (int, IntNumber)) for n, i in enumerate(items) if n != masks[0]):
+        return mask_get(x, items, masks[0])
+    if masks:
+        items = [part for i in items for part in (_positions(x, i) if is_advanced(i) and _is_mask(i) else (i,))]
     x, rest = _cut(x, items)
     axes = tuple([d for d, i in enumerate(rest) if is_advanced(i)])
     if len(axes) == 1:
@@ -251,6 +297,52 @@ def advanced_get(x: Tracer, items: list[Any]) -> Any:
         result = fresh(x.context, value, scalar=not value.shape)
     result.layout = _picked_layout(result, len(x.dims) - len(axes), axes)
     return result
+
+
+def mask_get(x: Tracer, items: list[Any], at: int) -> Any:
+    """x[mask], with slices and new axes beside the mask: as many elements as the mask has."""
+    mask = as_tracer(x.context, items[at])
+    if not mask.dims:
+        raise _later("indexing with a boolean number", "Use np.where.")
+    wide = [part for n, i in enumerate(items) for part in ([slice(None)] * len(mask.dims) if n == at else [i])]
+    viewed = view_of(x, basic_region(x, wide))
+    axis = sum(1 for i in items[:at] if i is not _ELLIPSIS)
+    _same_mask(x.context, viewed, mask, axis)
+    if len(mask.dims) == 1 and len(viewed.dims) > 1:  # taking rows is faster than a mask over one dimension
+        rows = fresh(x.context, _take_value(viewed, nonzero(mask)[0], axis))
+        rows.layout = _picked_layout(rows, len(viewed.dims) - 1, (axis,))
+        return rows
+    params = {"axis": axis, "size": size_of_mask(x.context, mask.value())}
+    result = fresh(x.context, x.context.emit(TABLE["boolean_mask"], viewed.value(), mask.value(), **params))
+    result.layout = _picked_layout(result, len(viewed.dims) - len(mask.dims), (axis,))
+    return result
+
+
+def _take_value(x: Tracer, index: Tracer, axis: int) -> Any:
+    return x.context.emit(TABLE["gather"], x.value(), index.value(), axis=axis, mode="raise")
+
+
+def size_of_mask(context: TraceContext, mask: Any) -> str:
+    """The symbol of how many elements of a value are not 0: one for each mask."""
+    name = context.mask_sizes.get(mask.id)
+    if name is None:
+        name = context.mask_sizes[mask.id] = context.unknown_size()
+    return name
+
+
+def nonzero(x: Tracer) -> tuple[Tracer, ...]:
+    """Positions of the elements that are not 0, one array per dimension."""
+    value = x.value()
+    params = {"size": size_of_mask(x.context, value)}
+    made = x.context.builder.add(TABLE["nonzero"], [value], params, user_location())
+    return tuple([fresh(x.context, v) for v in made])
+
+
+def _positions(x: Tracer, mask: Any) -> tuple[Tracer, ...]:
+    mask = as_tracer(x.context, mask)
+    if not mask.dims:
+        raise _later("indexing with a boolean number", "Use np.where.")
+    return nonzero(mask)
 
 
 def _picked_layout(result: Tracer, kept: int, axes: tuple[int, ...]) -> Layout:
@@ -311,8 +403,12 @@ def advanced_set(x: Tracer, items: list[Any], value: Any) -> None:
     if masks:
         others = [i for n, i in enumerate(items) if n not in masks and i is not _ELLIPSIS]
         whole = all(isinstance(i, slice) and i == slice(None) for i in others)
-        if len(masks) > 1 or not whole or isinstance(items[masks[0]], bool):
-            raise _later("writing to a mask mixed with other indices", "Write x[...] = np.where(mask, value, x).")
+        if isinstance(items[masks[0]], bool):
+            raise _later("writing to a boolean number as an index", "Write x[...] = np.where(mask, value, x).")
+        if len(masks) > 1 or not whole:
+            flat = [part for i in items for part in (_positions(x, i) if is_advanced(i) and _is_mask(i) else (i,))]
+            advanced_set(x, flat, value)
+            return
         before = [i for i in items[: masks[0]] if i is not _ELLIPSIS]
         mask_set(x, as_tracer(x.context, items[masks[0]]), len(before), value)
         return
@@ -333,14 +429,18 @@ def _assigned(x: Tracer, value: Any) -> Any:
     return one.value()
 
 
-def mask_set(x: Tracer, mask: Tracer, axis: int, value: Any) -> None:
-    """x[mask] = value: a choice by element for one value, a library call for an array of as many as the mask has."""
+def _same_mask(context: TraceContext, x: Tracer, mask: Tracer, axis: int) -> None:
     for d, n in enumerate(mask.dims, axis):
-        if not x.context.relation("eq", n, x.dims[d], "a boolean index"):
+        if not context.relation("eq", n, x.dims[d], "a boolean index"):
             raise IndexError(
                 f"boolean index did not match indexed array along axis {d}; size of axis is "
-                f"{x.context.hint(x.dims[d])} but size of corresponding boolean axis is {x.context.hint(n)}"
+                f"{context.hint(x.dims[d])} but size of corresponding boolean axis is {context.hint(n)}"
             )
+
+
+def mask_set(x: Tracer, mask: Tracer, axis: int, value: Any) -> None:
+    """x[mask] = value: a choice by element for one value, a library call for an array of as many as the mask has."""
+    _same_mask(x.context, x, mask, axis)
     after = len(mask.dims) + axis
     if isinstance(value, (Tracer, np.ndarray, list, tuple)):
         value = as_tracer(x.context, value)

@@ -76,7 +76,7 @@ class Number:
 
     # Python asks for the value.
     def __bool__(self) -> bool:
-        if self.context.active:
+        if self.context.active and not is_unknown(self):
             self.context.require("Python number", self.location)
             answer = bool(self.hint)
             self.context.guard(f"{'' if answer else 'not '}{_wrapped(self.source())}", "`if` needs the value")
@@ -244,6 +244,8 @@ def _record(context: TraceContext, source: str, hint: Any) -> Any:
 def apply(function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args)` of Python numbers, done now for this call's values and again at each later call."""
     context = _context_of(args)
+    if any(map(is_unknown, args)):
+        return function(*map(known_or_traced, args))
     hint = function(*map(hint_of, args))
     name = context.constant_name(function)
     return _record(context, f"{name}({', '.join(_source(context, a) for a in args)})", hint)
@@ -261,6 +263,23 @@ def _is_integer(value: Any) -> bool:
     return float(value).is_integer()
 
 
+def _traced_size(number: IntNumber) -> Any:
+    raise NotImplementedError("tracing.arrays installs it")
+
+
+TRACED_SIZE = _traced_size  # tracing.arrays puts here how a size that only the data tell becomes a traced number
+
+
+def is_unknown(value: Any) -> bool:
+    """Is it an int made of sizes that only the data tell?"""
+    return isinstance(value, IntNumber) and value.context.is_unknown(value.dim)
+
+
+def known_or_traced(value: Any) -> Any:
+    """The value, as a traced number where only the data tell it."""
+    return TRACED_SIZE(value) if is_unknown(value) else value
+
+
 def is_python_number(value: Any) -> bool:
     return isinstance(value, Number) or type(value) in (int, float, complex, bool)
 
@@ -274,6 +293,8 @@ def operate(op: str, *operands: Any) -> Any:
         dim = _integer(context, op, [as_dim(v) for v in operands])
         if dim is not None:
             return make_int(context, dim)
+    if any(map(is_unknown, operands)):
+        return function(*map(known_or_traced, operands))
     return _record(context, template.format(*(_source(context, v) for v in operands)), hint)
 
 
@@ -306,6 +327,8 @@ def compare(op: str, a: Any, b: Any) -> Any:
         return NotImplemented
     sign, function = _COMPARISONS[op]
     context = _context_of((a, b))
+    if is_unknown(a) or is_unknown(b):
+        return function(known_or_traced(a), known_or_traced(b))
     answer = function(hint_of(a), hint_of(b))
     if all(isinstance(v, IntNumber) or type(v) in (int, bool) for v in (a, b)):
         x, y = as_dim(a), as_dim(b)

@@ -182,6 +182,7 @@ def _scalar_type(real: type) -> Any:
 
 
 def _float(x: Any = 0.0) -> Any:
+    x = numbers.known_or_traced(x)
     if isinstance(x, Tracer):
         return ufuncs.to_python(x, float)
     return numbers.apply(float, x) if x.kind is not float else x
@@ -194,6 +195,7 @@ def _int(x: Any = 0, base: Any = None) -> Any:
 
 
 def _complex(x: Any = 0.0, imag: Any = None) -> Any:
+    x, imag = numbers.known_or_traced(x), numbers.known_or_traced(imag)
     if isinstance(x, Tracer) or isinstance(imag, Tracer):
         z = x if imag is None else x + imag * 1j
         return ufuncs.to_python(as_tracer(z.context, z), complex)

@@ -219,6 +219,10 @@ def _sort(self: Tracer, axis: int = -1, **options: Any) -> None:
     ufuncs.assign(self, functions.sort(self, axis, **options))
 
 
+def _partition(self: Tracer, kth: Any, axis: int = -1, **options: Any) -> None:
+    ufuncs.assign(self, functions.dispatch(np.partition, (self, kth, axis), options))
+
+
 def _unsupported(name: str) -> Callable[..., Any]:
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
         raise TraceError(
@@ -274,13 +278,21 @@ _METHODS.update(
             "searchsorted": "searchsorted",
         }.items()
     },
+    nonzero=lambda self: functions.dispatch(np.nonzero, (self,), {}),
+    compress=lambda self, condition, axis=None, out=None: functions.dispatch(
+        np.compress, (condition, self, axis, out), {}
+    ),
+    choose=lambda self, choices, out=None, mode="raise": functions.dispatch(np.choose, (self, choices, out, mode), {}),
+    put=lambda self, indices, values, mode="raise": functions.dispatch(np.put, (self, indices, values, mode), {}),
+    partition=_partition,
+    argpartition=lambda self, *args, **options: functions.dispatch(np.argpartition, (self, *args), options),
     conj=lambda self: call(np.conjugate, self),
     conjugate=lambda self: call(np.conjugate, self),
     **{
         name: _unsupported(name)
         for name in (
-            *("tolist", "tobytes", "tofile", "dump", "dumps", "setflags", "resize", "nonzero", "compress", "choose"),
-            *("partition", "argpartition", "put", "byteswap", "getfield", "setfield", "newbyteorder", "to_device"),
+            *("tolist", "tobytes", "tofile", "dump", "dumps", "setflags", "resize", "byteswap", "getfield", "setfield"),
+            *("newbyteorder", "to_device"),
         )
     },
 )

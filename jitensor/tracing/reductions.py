@@ -131,6 +131,13 @@ sum_ = _total("sum", np.add, 0, composites.sum_)
 prod = _total("prod", np.multiply, 1, composites.prod)
 
 
+def _check_not_empty(x: Tracer, axes: Axes, message: str) -> None:
+    """A check at run time of sizes that only the data tell."""
+    for axis in axes:
+        if x.context.is_unknown(x.dims[axis]):
+            x.context.check_size("greater", x.dims[axis], 0, ValueError, message)
+
+
 def _lowest(dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "fc":
         return -np.inf
@@ -151,6 +158,8 @@ def _extreme(
     ) -> Any:
         x = _start(a, out, where)
         axes = normalise_axes(axis, len(x.dims))
+        if initial is _NO or initial is None:
+            _check_not_empty(x, axes, f"zero-size array to reduction operation {ufunc.__name__} which has no identity")
         if where is not True and where is not _NO and (initial is _NO or initial is None):
             raise ValueError(
                 f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where mask "
@@ -250,6 +259,7 @@ def _arg(name: str) -> Callable[..., Any]:
         x = _start(a, out)
         at = None if axis is None else normalise_axis(axis, len(x.dims))
         axes = tuple(range(len(x.dims))) if at is None else (at,)
+        _check_not_empty(x, axes, f"attempt to get {name} of an empty sequence")
         value = composites.arg_extreme(x.context.emit, TABLE[name], x.value(), at)
         result = _finish(x, value, axes, keepdims, out)
         if isinstance(result, Tracer) and out is None:

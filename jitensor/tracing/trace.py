@@ -20,7 +20,7 @@ from jitensor.ir.graph import Graph, Value
 from jitensor.ir.interpret import concrete as concrete_param
 from jitensor.ir.types import TensorType
 from jitensor.ops import TABLE
-from jitensor.tracing import numpy_door
+from jitensor.tracing import numbers, numpy_door
 from jitensor.tracing.arrays import Cell, Tracer, View, any_traced, fresh
 from jitensor.tracing.binder import Binder, HiddenStep, spell
 from jitensor.tracing.clone import ModuleView, Variable, World
@@ -120,7 +120,7 @@ class Tracing:
             _refuse_changed(before, arguments)
             finish = self.output(result)
             graph = self.graph()
-        binder = Binder(context, names, self.reads, graph_symbols(graph) | self.symbols, self.extras)
+        binder = Binder(context, names, self.reads, (graph_symbols(graph) | self.symbols) - context.unknown, self.extras)
         return Trace(graph, context, binder, finish, self.held)
 
     # Inputs -----------------------------------------------------------------------------------------------------------
@@ -194,6 +194,7 @@ class Tracing:
     def output(self, result: Any) -> Finish:
         """How a returned object is made again at each call."""
         result = numpy_door.real_of(result)
+        result = numbers.known_or_traced(result)
         if isinstance(result, Tracer):
             return self.array_output(result)
         if isinstance(result, Number):
