@@ -266,3 +266,14 @@ def test_a_check_that_fails_comes_before_the_write() -> None:
     assert np.all(first == 1)
     executable([first, np.full(SHAPE, 0.5)], {})
     assert np.all(first == 1.5)
+
+
+def test_rows_and_columns_of_a_reduced_array_are_loops_of_their_own() -> None:
+    def rows_against_columns(b: Build) -> Graph:
+        x = b.array(1, 1, 3, 2)
+        total = b("expand_dims", b("reduce_sum", x, axes=(0, 1, 2, 3)), axes=(0, 1, 2, 3))
+        rows = b("transpose", b("fmin", x, x), perm=(1, 2, 0, 3))
+        columns = b("transpose", b("add", x, total), perm=(2, 0, 3, 1))
+        return b.finish([b("maximum", rows, columns)])
+
+    run(rows_against_columns)

@@ -301,7 +301,8 @@ class _Fuser:
         ours, theirs = a.live_axes(), b.live_axes()
         left_a = [x for x in ours if x not in pairs.values()]
         left_b = [x for x in theirs if x not in pairs]
-        if not self._match_rest(a, b, pairs, left_a, left_b):
+        shown = {axis.find() for axis in placed if axis is not None}
+        if not self._match_rest(a, b, pairs, left_a, left_b, shown):
             return False
         left_a = [x for x in ours if x not in pairs.values()]
         left_b = [x for x in theirs if x not in pairs]
@@ -322,8 +323,17 @@ class _Fuser:
             dims[d] = axis.find() if axis else None
         return True
 
-    def _match_rest(self, a: Group, b: Group, pairs: dict[Axis, Axis], left_a: list[Axis], left_b: list[Axis]) -> bool:
-        """Pairs the reduced loops that the node does not show; False where reductions do not fit each other."""
+    def _match_rest(
+        self,
+        a: Group,
+        b: Group,
+        pairs: dict[Axis, Axis],
+        left_a: list[Axis],
+        left_b: list[Axis],
+        shown: set[Axis],
+    ) -> bool:
+        """Pairs the reduced loops that the node does not show; False where reductions do not fit each other, or where
+        it shows two loops as dimensions of their own."""
         red_a, red_b = {x.find() for x in a.reduced}, {x.find() for x in b.reduced}
         if not red_a and not red_b:
             return True
@@ -337,7 +347,7 @@ class _Fuser:
             # One side reduces: the other must be a full-size partner or live on part of its loops.
             return not left_b if red_a else not left_a
         for mine, theirs in zip(left_a, left_b, strict=True):
-            if mine.extent != theirs.extent:
+            if mine.extent != theirs.extent or (mine in shown and theirs in shown):
                 return False
             pairs[theirs] = mine
         return True
