@@ -461,6 +461,9 @@ def jit(function: Callable[..., Any] | None = None, *, donate: str | Sequence[st
         return type(function)(jit(function.__func__, donate=names))
     if isinstance(function, types.MethodType):
         return BoundJitFunction(jit(function.__func__, donate=names), function.__self__)
+    if type(function) is functools.partial:
+        # What is bound is passed at each call like any other argument.
+        return functools.partial(jit(function.func), *function.args, **function.keywords)
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"jit: {function!r} is not a Python function; decorate a function made by def or lambda")
     return JitFunction(donating(function, inspect.signature(function), names) if names else function)
