@@ -285,19 +285,15 @@ def log10(x: ScalarValue) -> ScalarValue:
     return _log_scaled(x, "10", "0.434294481903251827651128918916605082", unit)
 
 
-@scalar_function
-def log1p(x: ScalarValue) -> ScalarValue:
-    """log(1 + x) without cancellation near 0. At most 1 ULP.
+def log_of_sum(x: ScalarValue, lost: ScalarValue, more: ScalarValue | None = None) -> ScalarValue:
+    """log(x + lost) + more * ln 2 for positive, finite, normal x, where lost is at most a rounding error of x, or 1.
 
-    What 1 + x loses is scaled and added to f; what that sum loses in turn, times 1/(1 + f) or about 1 - f, is added to
-    the result.
+    `lost` is scaled and added to f; what that sum loses in turn, times 1/(1 + f) or about 1 - f, joins the result.
     """
     t = x.type
-    u = x + 1.0
-    step = u - 1.0
-    lost = (1.0 - (u - step)) + (x - step)
-    exponent, mantissa = _split_exponent(u)
+    exponent, mantissa = _split_exponent(x)
     k = bitcast(exponent | _TWO_TO_MANTISSA[t], t) - (2.0 ** MANTISSA[t] + BIAS[t])
+    k = k if more is None else k + more
     # 2^-k as a normal number or 0, which is as good where k is large
     scale = bitcast((2 * BIAS[t] - select(exponent > 2 * BIAS[t], 2 * BIAS[t], exponent)) << MANTISSA[t], t)
     top, lost = mantissa - 1.0, lost * scale
@@ -305,11 +301,19 @@ def log1p(x: ScalarValue) -> ScalarValue:
     lost = (top - f) + lost
     lost = fma(-f, lost, lost)
     if t == "f32":
-        result = fma(k, _LN2_F32, f + fma(f * f, polynomial(f, _LOG_F32["e"]), lost))
-    else:
-        h, tail = _log_tail(f)
-        result = fma(k, LN2[t][0], f - (h - fma(k, LN2[t][1], tail + lost)))
-    signed = bitcast(log_edges(u, result), BITS[t]) | (bitcast(x, BITS[t]) & (1 << (8 * SIZE[t] - 1)))
+        return fma(k, _LN2_F32, f + fma(f * f, polynomial(f, _LOG_F32["e"]), lost))
+    h, tail = _log_tail(f)
+    return fma(k, LN2[t][0], f - (h - fma(k, LN2[t][1], tail + lost)))
+
+
+@scalar_function
+def log1p(x: ScalarValue) -> ScalarValue:
+    """log(1 + x) without cancellation near 0. At most 1 ULP; log of 1 + x and what that sum loses."""
+    t = x.type
+    u = x + 1.0
+    step = u - 1.0
+    result = log_edges(u, log_of_sum(u, (1.0 - (u - step)) + (x - step)))
+    signed = bitcast(result, BITS[t]) | (bitcast(x, BITS[t]) & (1 << (8 * SIZE[t] - 1)))  # -0.0 stays
     return bitcast(signed, t)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from .exp_log import LN2, LOG2_E, MANTISSA, polynomial
+from .exp_log import LARGEST, LN2, LOG2_E, MANTISSA, log_of_sum, polynomial
 from .program import ScalarValue, bitcast, equal, fabs, fma, scalar_function, select, sqrt
 from .trig import ROUNDER, flip_sign, sign_bits
 
@@ -108,48 +108,18 @@ def tanh(x: ScalarValue) -> ScalarValue:
 
 # asinh, acosh, atanh --------------------------------------------------------------------------------------------------
 
-# (log(1 + f) - f + f^2/2)/f^3, sqrt(1/2) <= 1 + f <= sqrt(2); errors relative to log 2^-56.5 (f64), 2^-27.3 (f32).
-_LOG1P = {
-    "f64": (
-        0.3333333333333314, -0.24999999999987674, 0.20000000000066417, -0.16666666669895144, 0.14285714280211906,
-        -0.12499999685729853, 0.11111111133599835, -0.10000015433499433, 0.09090924636263374, -0.08332908838025667,
-        0.07691511327603365, -0.07149486604290174, 0.06684849360526961, -0.061965663720916386, 0.05666545918344084,
-        -0.05676240163317871, 0.06508082098166981, -0.059906684247427, 0.026194753539382908,
-    ),
-    "f32": (
-        0.3333333134651184, -0.2500082850456238, 0.2000127136707306, -0.16623151302337646, 0.14200711250305176,
-        -0.13161170482635498, 0.12768827378749847, -0.07640338689088821,
-    ),
-}  # fmt: skip
-_SQRT_HALF_BITS = {"f32": 0x3F35_04F3, "f64": 0x3FE6_A09E_667F_3BCD}
 _INTEGER_BITS = {"f32": 0x4B00_0000, "f64": 0x4330_0000_0000_0000}  # 2^23, 2^52: or-ing an integer in adds it
 _LARGE = {"f32": 2.0**12, "f64": 2.0**28}  # x^2 + 1 rounds to x^2 from here
 
 
-def _log1p_or_log_of_double(
-    u: ScalarValue, u_low: ScalarValue | float, large: ScalarValue, x: ScalarValue
-) -> ScalarValue:
-    """log(1 + u + u_low) for u >= 0, or log(2 x) where `large`; no division."""
-    t = u.type
+def _log1p_or_log_of_double(u: ScalarValue, u_low: ScalarValue, large: ScalarValue, x: ScalarValue) -> ScalarValue:
+    """log(1 + u + u_low) for u >= 0, or log(2 x) where `large`."""
     total = 1.0 + u
-    lost = (u - (total - 1.0)) + u_low
-    w = select(large, x, total)
-    moved = bitcast(w, UNSIGNED[t]) + (ONE_BITS[t] - _SQRT_HALF_BITS[t])
-    exponent = moved >> MANTISSA[t]
-    bias = ONE_BITS[t] >> MANTISSA[t]
-    base = 2.0 ** MANTISSA[t] + bias
-    k = bitcast(exponent | _INTEGER_BITS[t], t) - select(large, base - 1.0, w._pair(base))
-    shift = (exponent - bias) << MANTISSA[t]
-    top = bitcast(bitcast(w, UNSIGNED[t]) - shift, t) - 1.0
-    lost = select(large, 0.0, lost * bitcast(ONE_BITS[t] - shift, t))
-    f = top + lost
-    square = f * f
-    tail = fma(square, -0.5, fma(k, LN2[t][1], lost - (f - top)))
-    tail = fma(square * f, polynomial(f, _LOG1P[t]), tail)
-    high = k * LN2[t][0]
-    head = high + f
-    result = head + (tail + (f - (head - high)))
-    return select(w < math.inf, result, w)
+    lost = select(large, 0.0, (u - (total - 1.0)) + u_low)
+    total = select(large, x, total)
+    result = log_of_sum(total, lost, select(large, x._pair(1.0), 0.0))
+    beyond = total - LARGEST[x.type]  # above any logarithm for inf and nan only
+    return select(result > beyond, result, beyond)
 
 
 @scalar_function
