@@ -306,3 +306,17 @@ def test_threads_share_an_executable() -> None:
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         assert all(pool.map(use, arrays))
+
+
+@pytest.mark.parametrize("extent", range(2, 10))
+def test_a_narrow_row_seen_by_every_row(extent: int) -> None:
+    """LLVM ends the process over the unrolled form of this kernel (Cannot select: SUBV_BROADCAST_LOAD)."""
+    b = Build()
+    x, y, s, t = b.array(N, M, dtype=bool_), b.array(M, dtype=bool_), b.array(dtype=bool_), b.array(dtype=bool_)
+    both = b("fmax", b("broadcast_to", y, shape=(N, M)), b.slice(x, (0, 0), (N, 1)))
+    limit = b("fmax", s, t)
+    inner = b("clip", b("clip", both, limit, limit), y, b("reduce_any", x, axes=(0,)))
+    rng = np.random.default_rng(0)
+    rows = rng.random((40, extent)) < 0.5
+    check(b.finish([b("bitwise_and", inner, both)]), [rows, rows[0], rows[0, :1].reshape(()), rows[1, 1:2].reshape(())],
+          {"n": 40, "m": extent})  # fmt: skip

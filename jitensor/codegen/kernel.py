@@ -367,6 +367,8 @@ def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, 
         return with_long_rows(kernel), tuple(range(len(ints))), ()
     if last < 1 or not kernel.parallel or not 2 <= ints[last] <= SMALL or any(op.kind == "index" for op in kernel.ops):
         return kernel, tuple(range(len(ints))), ()
+    if any(_repeats_bytes(kernel, a) for a in kernel.accesses):
+        return kernel, tuple(range(len(ints))), ()
     _, strides, count = int_layout(kernel)
     fixed = {last: ints[last]}
     accesses = []
@@ -382,6 +384,16 @@ def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, 
     # Extents stay arguments, the fixed one too: their positions are the loops' numbers.
     kept = tuple(p for p in range(count) if p not in fixed or p == last)
     return small, kept, tuple(fixed.items())
+
+
+def _repeats_bytes(kernel: Kernel, access: Access) -> bool:
+    """Is it a row of narrow elements that every iteration of the outer loops reads again?
+
+    Unrolled, such a row becomes a broadcast of 8 bytes that LLVM cannot select on AVX-512 (SUBV_BROADCAST_LOAD),
+    which ends the process.
+    """
+    *outer, inner = access.strides
+    return kernel.buffers[access.buffer][0].size < 4 and inner != 0 and outer[-1] == 0
 
 
 def _found(axes: Axes) -> set[Axis]:
