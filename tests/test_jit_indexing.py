@@ -252,7 +252,7 @@ def test_overlapping_arguments_that_are_written() -> None:
 
 def test_a_size_that_data_tell_names_the_cure_where_python_needs_it() -> None:
     with pytest.raises(jt.errors.TraceError, match=r"np\.where"):
-        jt.jit(lambda x: [row for row in x[x > 3]])(X)
+        jt.jit(lambda x: list(x[x > 3]))(X)
 
 
 def test_masked_choice_with_an_array_of_the_mask_s_length() -> None:

@@ -72,12 +72,13 @@ def test_program(function: Any) -> None:
 
 
 EXPRESSIONS = """
-np.nonzero(x>0) | np.where(x>0) | np.flatnonzero(x>0) | np.argwhere(x>0) | np.compress(V>0,x,axis=1) | np.extract(x>0,x)
-x[np.where(x>0)] | (x>0).nonzero() | x.compress(V[:4]>0,axis=0) | np.repeat(V,(V>0).astype(int)) | np.repeat(x,(V>0)+1,axis=1)
-np.concatenate([x[x>0],x[x<0]]) | np.where(x[x>0]>0.5,1,2) | np.count_nonzero(x>0)+x[x>0].size | np.histogram(x[x>0],4)
-np.median(x[x>0]) | np.percentile(x[x>0],50) | V[V>0]@V[V>0] | np.outer(V[V>0],V) | x[:,V>0].T@x[:,V>0] | x[x>5].sum()
-np.interp(x[x>0],np.sort(V),V) | np.stack([V[V>0],V[V>0]]) | V[V>0].reshape(-1,1)*V | np.tile(V[V>0],2) | x[np.ix_([0,1],[2,3])]
-np.unique(x[x>0]) | np.sort(x[x>0])[::-1] | x[x>0].cumsum() | np.linalg.lstsq(x[:,V>0],x[:,0])[0] | x[~np.isnan(x)].mean()
+np.nonzero(x>0) | np.where(x>0) | np.flatnonzero(x>0) | np.argwhere(x>0) | np.compress(V>0,x,axis=1)
+np.extract(x>0,x) | x[np.where(x>0)] | (x>0).nonzero() | x.compress(V[:4]>0,axis=0) | np.repeat(V,(V>0).astype(int))
+np.repeat(x,(V>0)+1,axis=1) | np.concatenate([x[x>0],x[x<0]]) | np.where(x[x>0]>0.5,1,2)
+np.count_nonzero(x>0)+x[x>0].size | np.histogram(x[x>0],4) | np.median(x[x>0]) | np.percentile(x[x>0],50)
+V[V>0]@V[V>0] | np.outer(V[V>0],V) | x[:,V>0].T@x[:,V>0] | x[x>5].sum() | np.interp(x[x>0],np.sort(V),V)
+np.stack([V[V>0],V[V>0]]) | V[V>0].reshape(-1,1)*V | np.tile(V[V>0],2) | x[np.ix_([0,1],[2,3])] | np.unique(x[x>0])
+np.sort(x[x>0])[::-1] | x[x>0].cumsum() | np.linalg.lstsq(x[:,V>0],x[:,0])[0] | x[~np.isnan(x)].mean()
 """
 
 
@@ -89,11 +90,12 @@ def test_expression(expression: str) -> None:
 
 
 ERRORS = """
-x[x > 9].max() | x[x > 9][0] | x[x > 9].argmin() | x[x > 0] + V | x[x > 9][-1] | x[V > 0] | np.argmax(x[x > 9]) | V[V > 0] @ V
+x[x > 9].max() | x[x > 9][0] | x[x > 9].argmin() | x[x > 0] + V | x[x > 9][-1] | x[V > 0] | np.argmax(x[x > 9])
+V[V > 0] @ V
 """
 
 
-@pytest.mark.parametrize("expression", [e.strip() for e in ERRORS.strip().split(" | ")])
+@pytest.mark.parametrize("expression", [e.strip() for line in ERRORS.strip().splitlines() for e in line.split(" | ")])
 def test_errors_at_run_time(expression: str) -> None:
     function = eval(f"lambda x, V: {expression}", {"np": np})
     with pytest.raises((ValueError, IndexError)) as expected:

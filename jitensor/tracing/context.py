@@ -129,6 +129,8 @@ class TraceContext:
         return a
 
     def hint(self, a: int | Dim) -> int:
+        if self.unknown:
+            a = self.canonical(a)
         return a.evaluate(self.hints) if isinstance(a, Dim) else a
 
     def lower_bound(self, a: int | Dim) -> int | None:
@@ -188,12 +190,13 @@ class TraceContext:
         return None
 
     def _assume(self, op: str, a: int | Dim, b: int | Dim, why: str) -> bool:
-        """The answer for sizes that only the data tell: two sizes that must fit are equal, checked when the program runs;
-        no such size is taken to be 0 or 1."""
+        """The answer for sizes that only the data tell: two sizes that must fit are equal, which is checked when the
+        program runs; no such size is taken to be 0 or 1."""
         if op != "eq":
             raise TraceError(
-                f"{why or 'a comparison of sizes'} needs a size that only the data tell: {_text(a)} {_SIGNS[op]} {_text(b)}. "
-                "Keep the size of the array: np.where(mask, x, fill), or a reduction with where=mask.",
+                f"{why or 'a comparison of sizes'} needs a size that only the data tell: "
+                f"{_text(a)} {_SIGNS[op]} {_text(b)}. Keep"
+                " the size of the array: np.where(mask, x, fill), or a reduction with where=mask.",
                 location=user_location(),
             )
         if isinstance(a, int) and a <= 1 or isinstance(b, int) and b <= 1:

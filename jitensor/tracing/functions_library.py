@@ -34,7 +34,8 @@ numpy.triu_indices_from numpy.tril_indices_from numpy.diag_indices_from
 """
 # Sizes of results depend on data: found when the program runs.
 SIZED = """
-numpy.bincount numpy.delete numpy.linalg.lstsq numpy.histogram_bin_edges numpy.intersect1d numpy.polydiv numpy.roots numpy.setdiff1d
+numpy.bincount numpy.delete numpy.linalg.lstsq numpy.histogram_bin_edges numpy.intersect1d
+numpy.polydiv numpy.roots numpy.setdiff1d
 numpy.setxor1d numpy.trim_zeros numpy.union1d numpy.unique numpy.unique_all numpy.unique_counts numpy.unique_inverse
 numpy.unique_values
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jitensor.errors import ShapeError, user_location
+from jitensor.errors import ShapeError, TraceError, user_location
 from jitensor.ir import dims
 from jitensor.ir.dims import Dim
 from jitensor.ops import composites
@@ -53,6 +53,12 @@ def reshape(a: Any, /, shape: Any, order: Any = "C", *, copy: Any = None) -> Any
     except ShapeError as error:
         if "unknown" in str(error):
             raise
+        if any(map(x.context.is_unknown, (*x.dims, *target))):
+            raise TraceError(
+                "reshape: whether the shape fits depends on a size that only the data tell. Reshape before the mask, "
+                "or with -1 where that size stands alone.",
+                location=user_location(),
+            ) from None
         asked = [str(x.context.hint(n)) for n in target]
         text = "(" + ",".join(asked) + ("," if len(asked) == 1 else "") + ")"
         raise ShapeError(

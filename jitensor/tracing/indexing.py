@@ -283,7 +283,8 @@ def _later(what: str, cure: str) -> TraceError:
 
 def advanced_get(x: Tracer, items: list[Any]) -> Any:
     masks = [n for n, i in enumerate(items) if is_advanced(i) and _is_mask(i)]
-    if len(masks) == 1 and not any(is_advanced(i) or isinstance(i, (int, IntNumber)) for n, i in enumerate(items) if n != masks[0]):
+    others = [i for n, i in enumerate(items) if n not in masks]
+    if len(masks) == 1 and not any(is_advanced(i) or isinstance(i, (int, IntNumber)) for i in others):
         return mask_get(x, items, masks[0])
     if masks:
         items = [part for i in items for part in (_positions(x, i) if is_advanced(i) and _is_mask(i) else (i,))]

@@ -162,7 +162,7 @@ def _flat(items: Any) -> list[Any]:
 
 
 def _assign_result(result: Any, target: Tracer) -> None:
-    if tuple(map(target.context.hint, target.dims)) != tuple(map(target.context.hint, result.dims)):
+    if len(target.dims) != len(result.dims) or not all(map(dims.same, target.dims, result.dims)):
         raise ValueError("Output array is the wrong shape")
     if not np.can_cast(result.dtype, target.dtype, "same_kind"):
         raise TypeError(
@@ -366,7 +366,7 @@ def _sample(operand: Operand, shape: tuple[int, ...], contents: str) -> Any:
     if contents == "same" or not array.size:
         return array
     if contents == "apart":
-        array[...] = np.arange(array.size).reshape(shape).astype(dtype) if dtype != bool else True
+        array[...] = (np.arange(array.size) % (2 if dtype.kind == "b" else 120)).reshape(shape).astype(dtype)
     elif dtype.kind in "fc" and array.ndim >= 2:
         array[...] = np.eye(*shape[-2:], dtype=dtype)
     elif dtype.kind in "fc":

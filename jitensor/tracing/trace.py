@@ -120,7 +120,8 @@ class Tracing:
             _refuse_changed(before, arguments)
             finish = self.output(result)
             graph = self.graph()
-        binder = Binder(context, names, self.reads, (graph_symbols(graph) | self.symbols) - context.unknown, self.extras)
+        symbols = (graph_symbols(graph) | self.symbols) - context.unknown
+        binder = Binder(context, names, self.reads, symbols, self.extras)
         return Trace(graph, context, binder, finish, self.held)
 
     # Inputs -----------------------------------------------------------------------------------------------------------
