@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from itertools import zip_longest
 
-from .exp_log import LN2, LOG2_E, MANTISSA, polynomial
+from .exp_log import LARGEST, LN2, LOG2_E, MANTISSA, polynomial
 from .hyperbolic import EXPM1, ONE_BITS, UNSIGNED
 from .program import ScalarValue, bitcast, equal, fabs, fma, scalar_function, select, sqrt
 from .trig import ROUNDER, flip_sign, sign_bits
@@ -159,6 +159,7 @@ def ndtr(x: ScalarValue) -> ScalarValue:
 
 _SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
 _CBRT_LIFT = {"f32": 24, "f64": 54}
+_CBRT_ABOVE = {"f32": 2.0**120, "f64": 2.0**1010}  # lifts any lifted subnormal above the scale that undoes the lift
 # m^(-1/3) on [1/2, 4]; relative error 2^-8.4, 2^-7.2.
 _CBRT_START = {
     "f64": (
@@ -177,7 +178,8 @@ def cbrt(x: ScalarValue) -> ScalarValue:
     t, bits = x.type, UNSIGNED[x.type]
     a = fabs(x)
     subnormal = a < _SMALLEST_NORMAL[t]
-    pattern = bitcast(select(subnormal, a * 2.0 ** _CBRT_LIFT[t], a), bits)
+    lifted = a * 2.0 ** _CBRT_LIFT[t]
+    pattern = bitcast(select(subnormal, lifted, a), bits)
     bias = ONE_BITS[t] >> MANTISSA[t]
     integer = bitcast(x._pair(2.0 ** MANTISSA[t]), bits)
     exponent = bitcast((pattern >> MANTISSA[t]) | integer, t) - (2.0 ** MANTISSA[t] + bias)
@@ -189,11 +191,15 @@ def cbrt(x: ScalarValue) -> ScalarValue:
     square = r * r
     y = m * square
     y_square = y * y
-    excess = fma(fma(y, y, -y_square), y, fma(y_square, y, -m))
+    excess = fma(y_square, y, -m)
+    if t == "f64":
+        excess = fma(fma(y, y, -y_square), y, excess)
     y = fma(excess * (-1 / 3), square, y)
     root = bitcast(bitcast(y, bits) + (third << MANTISSA[t]), t)
-    root = root * select(subnormal, 2.0 ** -(_CBRT_LIFT[t] // 3), root._pair(1.0))
-    return select((a > 0.0) & (a < math.inf), flip_sign(root, sign_bits(x)), x)
+    lower, down = 2.0 ** -(_CBRT_LIFT[t] // 3), lifted * _CBRT_ABOVE[t]
+    root = root * select(subnormal, select(down > lower, lower, down), root._pair(1.0))  # and 0 at 0
+    beyond = a - LARGEST[t]  # above any root for inf and nan only
+    return flip_sign(select(root > beyond, root, beyond), sign_bits(x))
 
 
 _HYPOT_HIGH = {"f32": 2.0**60, "f64": 2.0**500}
