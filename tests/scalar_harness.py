@@ -16,6 +16,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from jitensor.codegen import scalar_llvm, scalar_numba
+from jitensor.codegen.advice import advise
 from jitensor.scalar.program import ScalarProgram, ScalarValue
 
 DTYPES = {
@@ -96,6 +97,7 @@ def _llvm_module(program: ScalarProgram, types: tuple[str, ...], name: str) -> s
             f"  %op{k} = getelementptr {memory[r.type]}, ptr %o{k}, i64 %i",
             f"  store {memory[r.type]} {value}, ptr %op{k}",
         ]
+    note, metadata = _advice([*loads, *body, *stores])
     return "\n".join(
         [
             *sorted(scalar_llvm.declarations(program)),
@@ -110,12 +112,23 @@ def _llvm_module(program: ScalarProgram, types: tuple[str, ...], name: str) -> s
             *stores,
             "  %next = add i64 %i, 1",
             "  %more = icmp slt i64 %next, %n",
-            "  br i1 %more, label %loop, label %done",
+            f"  br i1 %more, label %loop, label %done{note}",
             "done:",
             "  ret void",
             "}",
+            *metadata,
         ]
     )
+
+
+def _advice(lines: list[str]) -> tuple[str, list[str]]:
+    """What a kernel would say about a loop with this body: the branch's note and the metadata it names."""
+    found = advise(len(lines), sum("@llvm.fma." in line for line in lines), accumulates=False)
+    if found is None:
+        return "", []
+    name, value = found
+    flag = f"{'i1' if name.endswith('enable') else 'i32'} {value}"
+    return ", !llvm.loop !0", ["!0 = distinct !{!0, !1}", f'!1 = !{{!"llvm.loop.{name}", {flag}}}']
 
 
 def compile_numba(function: Callable[..., Any], types: tuple[str, ...], *, exact: bool = False) -> Compiled:
