@@ -276,9 +276,10 @@ child = os.fork()
 before = threads.stats()["shared_launches"]
 if child == 0:
     assert threads.stats() == {"workers": 0, "shared_launches": 0, "helped_chunks": 0}
+jt.set_num_threads(2)
 for _ in range(5):
     assert f(x).tobytes() == wanted
-assert threads.stats()["workers"] == 1 and threads.stats()["shared_launches"] >= 5 + before * (child != 0)
+assert threads.stats()["workers"] == 1 and threads.stats()["shared_launches"] > before * (child != 0)
 if child == 0:
     os._exit(0)
 sys.exit(os.waitpid(child, 0)[1])

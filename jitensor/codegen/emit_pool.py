@@ -4,8 +4,13 @@
 
 cuts the launch into chunks (`codegen.work` makes the plan) and runs them on this thread and on sleeping workers, which
 it wakes by a semaphore. The caller takes chunks itself and waits only for those that a worker has begun, so a launch
-needs no worker to get on. One launch at a time has the workers; a second caller meanwhile runs its chunks alone. Must
-not know Python: the pool is `POOL_WORDS` words of zeroed memory that runtime.threads owns.
+needs no worker to get on. One launch at a time has the workers; a second caller meanwhile runs its chunks alone.
+
+Where other programs fill the cores, a worker may be stopped in the middle of a chunk, and the caller waits for it. A
+launch that took longer than it would have alone, to judge by the caller's own chunks, leaves a debt of DEBT times the
+loss. Launches run alone until as much time has passed in them, so sharing in vain costs a few percent at most.
+
+Must not know Python: the pool is `POOL_WORDS` words of zeroed memory that runtime.threads owns.
 """
 
 from __future__ import annotations
@@ -14,9 +19,10 @@ from jitensor.codegen.kernel import CHUNK
 from jitensor.codegen.work import CHUNK_PICOSECONDS, MOST_CHUNKS, PARALLEL_PICOSECONDS
 
 # Words of the pool. What several threads write stands on cache lines of its own.
-RUN, THREADS, CREATED, SHARED_LAUNCHES, HELPED_CHUNKS = 0, 1, 2, 3, 4
+RUN, THREADS, CREATED, SHARED_LAUNCHES, HELPED_CHUNKS, OWED = 0, 1, 2, 3, 4, 5
 _BUSY, _JOB, _NEXT, _STATE, _WAKE, _DONE, _PENDING = 8, 16, 32, 40, 48, 56, 64
 POOL_WORDS = 72
+DEBT = 20
 _OPEN, _WAITED = 1 << 32, 1 << 33  # flags of the state word, above the number of workers inside
 _SPINS = 2000  # a caller looks this often before it sleeps: some ten microseconds
 
@@ -42,6 +48,7 @@ _NUMBERS = {
     "THREADS": THREADS, "CREATED": CREATED, "SHARED": SHARED_LAUNCHES, "HELPED": HELPED_CHUNKS, "BUSY": _BUSY,
     "JOB": _JOB, "NEXT": _NEXT, "STATE": _STATE, "WAKE": _WAKE, "DONE": _DONE, "PENDING": _PENDING,
     "OPEN": _OPEN, "CLOSED": -_OPEN - 1, "WAITED": _WAITED, "LAST": _WAITED + 1, "INSIDE": _OPEN - 1, "SPINS": _SPINS,
+    "OWED": OWED, "DEBT": DEBT,
 }
 
 _CALL = "ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars"
@@ -179,6 +186,19 @@ entry:
   %shared = icmp sgt i64 %helpers, 0
   br i1 %shared, label %lock, label %alone
 lock:
+  %powed = getelementptr i64, ptr %pool, i64 $OWED$
+  %owed = load atomic i64, ptr %powed monotonic, align 8
+  %indebted = icmp sgt i64 %owed, 0
+  br i1 %indebted, label %pay, label %try
+pay:
+  %p0 = call i64 @clock()
+  %payend = add i64 %base, %n
+  %payr = call i64 %kernel(ptr %buffers, ptr %ints, ptr %scalars, i64 %base, i64 %payend)
+  %p1 = call i64 @clock()
+  %paid = sub i64 %p1, %p0
+  %poldowed = atomicrmw sub ptr %powed, i64 %paid monotonic
+  ret void
+try:
   %pbusy = getelementptr i64, ptr %pool, i64 $BUSY$
   %got = cmpxchg ptr %pbusy, i64 0, i64 1 acquire monotonic
   %mine = extractvalue { i64, i1 } %got, 1
@@ -189,6 +209,7 @@ alone:
   ret void
 
 start:
+  %t0 = call i64 @clock()
   %made = call i64 @create(ptr %pool, i64 %helpers)
   %pjob = getelementptr i64, ptr %pool, i64 $JOB$
   store ptr %kernel, ptr %pjob
@@ -221,12 +242,13 @@ wake:
   %lack = icmp slt i64 %pending, %made
   br i1 %lack, label %post, label %work
 post:
-  %p0 = atomicrmw add ptr %ppending, i64 1 monotonic
-  %p1 = call i32 @sem_post(ptr %pwake)
+  %posted = atomicrmw add ptr %ppending, i64 1 monotonic
+  %woke = call i32 @sem_post(ptr %pwake)
   br label %wake
 
 work:
   %taken = call i64 @take(ptr %pool)
+  %t1 = call i64 @clock()
   %closing = atomicrmw and ptr %pstate, i64 $CLOSED$ acq_rel
   %inside = and i64 %closing, $INSIDE$
   %empty = icmp eq i64 %inside, 0
@@ -257,8 +279,32 @@ reset:
   store atomic i64 0, ptr %pstate monotonic, align 8
   br label %unlock
 unlock:
+  %t2 = call i64 @clock()
+  %own1 = call i64 @llvm.smax.i64(i64 %taken, i64 1)
+  %mywork = sub i64 %t1, %t0
+  %all = mul i64 %mywork, %count
+  %serial = sdiv i64 %all, %own1
+  %actual = sub i64 %t2, %t0
+  %loss0 = sub i64 %actual, %serial
+  %loss = call i64 @llvm.smax.i64(i64 %loss0, i64 0)
+  %debt = mul i64 %loss, $DEBT$
+  store atomic i64 %debt, ptr %powed monotonic, align 8
   store atomic i64 0, ptr %pbusy release, align 8
   ret void
+}
+
+declare i32 @clock_gettime(i32, ptr)
+
+; Nanoseconds.
+define internal i64 @clock() #0 {
+  %now = alloca [2 x i64]
+  %e = call i32 @clock_gettime(i32 1, ptr %now)
+  %s = load i64, ptr %now
+  %pn = getelementptr i64, ptr %now, i64 1
+  %n = load i64, ptr %pn
+  %ns = mul i64 %s, 1000000000
+  %t = add i64 %ns, %n
+  ret i64 %t
 }
 
 ; Takes chunks of the pool's job until none is left; gives how many it took.

@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from jitensor import settings
-from jitensor.codegen.emit_pool import CREATED, HELPED_CHUNKS, POOL_WORDS, RUN, SHARED_LAUNCHES, THREADS, emit_pool
+from jitensor.codegen.emit_pool import CREATED, HELPED_CHUNKS, OWED, POOL_WORDS, RUN, SHARED_LAUNCHES, THREADS, emit_pool
 from jitensor.runtime.compiler import Code, uncounted_code
 
 _DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 6, ctypes.c_int64)
@@ -78,6 +78,7 @@ def stats() -> dict[str, int]:
 def _update() -> None:
     """Native entries take the process's settings; while an override is in force, calls take the Python path."""
     _pool[THREADS] = settings.of_process().num_threads or _default()
+    _pool[OWED] = 0
 
 
 def _after_fork() -> None:
