@@ -94,18 +94,24 @@ def _cotangents_of(
 ) -> tuple[Any, ...]:
     primitive = node.primitive
     if primitive.vjp is None:
-        raise NotFoundError(
-            f"gradient: {_text(node)} has no gradient; stop it with stop_gradient, or give the function one with "
-            "custom_gradient.",
-            location=node.location,
-        )
+        raise _missing(node)
     params = dict(node.params) if node.params else {}
     if primitive.literal_constants:
         known = {i: literal(node.inputs[i]) for i in primitive.literal_constants}
         params["literals"] = {i: array for i, array in known.items() if array is not None}
     outputs = tuple([lookup(v) for v in node.outputs])
     result: tuple[Any, ...] = primitive.vjp(emit, g, outputs, tuple([lookup(v) for v in node.inputs]), **params)
+    if result is NotImplemented:
+        raise _missing(node)
     return result
+
+
+def _missing(node: Node) -> NotFoundError:
+    return NotFoundError(
+        f"gradient: {_text(node)} has no gradient; stop it with stop_gradient, or give the function one with "
+        "custom_gradient.",
+        location=node.location,
+    )
 
 
 def _text(node: Node) -> str:

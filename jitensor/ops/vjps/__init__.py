@@ -9,14 +9,24 @@ differentiate again. An entry with `literal_constants` gets `literals` besides: 
 
 Complex numbers follow TensorFlow: the gradient of a real L by z is dL/dRe(z) + i dL/dIm(z), so the cotangent of a
 holomorphic f is g times the conjugate of f'. Integers and bool carry no gradient. An entry left without a rule
-(`vjp` is None) raises by name when its gradient is asked for; one that is flat wherever it is smooth (floor, rint)
-gives None.
+(`vjp` is None, or gives NotImplemented) raises by name when its gradient is asked for; one that is flat wherever it is
+smooth (floor, rint) gives None.
 """
 
-from jitensor.ops.vjps import arithmetic, contraction, custom, indexing, layout, ordering, reductions, transcendental
+from jitensor.ops.vjps import (
+    arithmetic,
+    contraction,
+    custom,
+    indexing,
+    layout,
+    library,
+    ordering,
+    reductions,
+    transcendental,
+)
 from jitensor.ops.vjps.expression import Onto, unbroadcast, zeros_like
 
 __all__ = [
-    "Onto", "arithmetic", "contraction", "custom", "indexing", "layout", "ordering", "reductions", "transcendental",
-    "unbroadcast", "zeros_like",
+    "Onto", "arithmetic", "contraction", "custom", "indexing", "layout", "library", "ordering", "reductions",
+    "transcendental", "unbroadcast", "zeros_like",
 ]  # fmt: skip

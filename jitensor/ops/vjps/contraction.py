@@ -12,7 +12,7 @@ from jitensor.ops.vjps.expression import Expr, unbroadcast
 Values = tuple[Any, ...]
 
 
-def _adjoint(emit: Emit, x: Any) -> Any:
+def adjoint(emit: Emit, x: Any) -> Any:
     """The conjugate transpose of the last two dimensions."""
     rank = x.type.rank
     return Expr(emit, layout.swapaxes(emit, x, rank - 2, rank - 1)).conj.value
@@ -21,8 +21,8 @@ def _adjoint(emit: Emit, x: Any) -> Any:
 def _matmul_vjp(emit: Emit, g: Any, outputs: Values, inputs: Values) -> Values:
     x, y = inputs
     return (
-        lambda: unbroadcast(emit, emit(linalg.matmul, g, _adjoint(emit, y)), x.type),
-        lambda: unbroadcast(emit, emit(linalg.matmul, _adjoint(emit, x), g), y.type),
+        lambda: unbroadcast(emit, emit(linalg.matmul, g, adjoint(emit, y)), x.type),
+        lambda: unbroadcast(emit, emit(linalg.matmul, adjoint(emit, x), g), y.type),
     )
 
 
