@@ -201,6 +201,26 @@ def test_a_number_before_the_array_whose_size_it_must_equal():
             jitted(n, np.arange(float(size)))
 
 
+def square_below(x, n):
+    return x * 2 if n * n < 100 else x * 3
+
+
+def sum_compared(x, n):
+    return x if n + 1 > n * 2 else -x
+
+
+def below_a_big_literal(x, n):
+    return x * 2 if n < 10**30 else x * 3
+
+
+@pytest.mark.parametrize("function", [square_below, sum_compared, below_a_big_literal])
+def test_arithmetic_of_numbers_is_unbounded(function):
+    x = np.arange(4.0)
+    jitted = jt.jit(function)
+    for n in (3, 3, 3, 3, 2**40, 2**62, 2**63 - 1, -(2**63), 2**63, 10**31, 5):
+        np.testing.assert_array_equal(jitted(x, n), function(x, n))
+
+
 @pytest.mark.parametrize("first", [(3, 3), (3, 4)])
 def test_numbers_that_must_be_equal(first):
     x = np.arange(4.0)

@@ -149,6 +149,7 @@ class EntrySpec(Record):
     tensor: TensorParts | None = None
     tensor_words: tuple[int, int] = (0, 0)
     counter: int = 0
+    known: dict[str, int] | None = None
     words: int = 0
 
 
@@ -270,17 +271,33 @@ class _Writer:
         return self.set("c", f"icmp {word} {type} {a}, {b}")
 
     def integer(self, value: int | Dim, names: dict[str, str]) -> str:
-        """An integer expression as an i64 value."""
+        """An integer expression as an i64 value. Python numbers have no bounds: what leaves i64 goes to Python."""
         if isinstance(value, int):
-            return str(value)
+            return self.literal(value)
+        apply = self.checked if any(s[0] == "p" for s in value.symbols) else self.unchecked
         total = ""
         for monomial, coefficient in value.terms:
-            term = str(coefficient)
+            term = self.literal(coefficient)
             for k, atom in enumerate(monomial):
                 factor = self.atom(atom, names)
-                term = factor if k == 0 and coefficient == 1 else self.set("m", f"mul i64 {term}, {factor}")
-            total = term if not total else self.set("a", f"add i64 {total}, {term}")
+                term = factor if k == 0 and coefficient == 1 else apply("mul", term, factor)
+            total = term if not total else apply("add", total, term)
         return total
+
+    def literal(self, value: int) -> str:
+        if not -(2**63) <= value < 2**63:
+            raise Unsupported(f"the integer {value} has more than 64 bits")
+        return str(value)
+
+    def unchecked(self, op: str, a: str, b: str) -> str:
+        return self.set(op[0], f"{op} i64 {a}, {b}")
+
+    def checked(self, op: str, a: str, b: str) -> str:
+        self.declared.add(f"declare {{i64, i1}} @llvm.s{op}.with.overflow.i64(i64, i64)")
+        pair = self.set("o", f"call {{i64, i1}} @llvm.s{op}.with.overflow.i64(i64 {a}, i64 {b})")
+        over = self.set("o", f"extractvalue {{i64, i1}} {pair}, 1")
+        self.require(self.set("o", f"xor i1 {over}, true"))
+        return self.set(op[0], f"extractvalue {{i64, i1}} {pair}, 0")
 
     def atom(self, atom: Any, names: dict[str, str]) -> str:
         if atom.op == "symbol":
@@ -312,6 +329,9 @@ class _Writer:
 
     def run(self, symbol: str) -> str:
         self.inner: dict[int, str] = {}  # argument position -> the array that a tensor holds
+        self.spec.known = self.spec.known or {}
+        for name, word in self.spec.known.items():
+            self.symbols[name] = self.word(word, "i64")
         self.check_call()
         self.objects = [self.argument(i) for i in range(len(self.spec.arguments))]
         for argument, object in zip(self.spec.arguments, self.objects, strict=True):
@@ -429,10 +449,12 @@ class _Writer:
             size = self.field(dims, 8 * d, "i64")
             if isinstance(n, int):
                 self.require(self.compare("eq", size, str(n)))
+            elif n in self.symbols:
+                self.require(self.compare("eq", size, self.symbols[n]))
+                if n not in self.spec.known:
+                    self.require(self.compare("gt", size, "1"))
             else:
                 self.require(self.compare("gt", size, "1"))
-                if n in self.symbols:
-                    self.require(self.compare("eq", size, self.symbols[n]))
                 self.symbols[n] = size
 
     def check_number(self, argument: NumberArg, object: str) -> None:
@@ -902,6 +924,10 @@ entry:
   %length = load i64, ptr %chain
   %on = icmp ne i64 %flag, 0
   %count = select i1 %on, i64 %length, i64 0
+  %busyp = getelementptr i64, ptr %place, i64 3
+  %busy0 = load i64, ptr %busyp
+  %busy1 = add i64 %busy0, 1
+  store i64 %busy1, ptr %busyp
   br label %head
 head:
   %i = phi i64 [ 0, %entry ], [ %next, %failed ]
@@ -922,8 +948,14 @@ failed:
   %next = add i64 %i, 1
   br label %head
 done:
+  %busy2 = load i64, ptr %busyp
+  %busy3 = sub i64 %busy2, 1
+  store i64 %busy3, ptr %busyp
   ret ptr %r
 slow:
+  %busy4 = load i64, ptr %busyp
+  %busy5 = sub i64 %busy4, 1
+  store i64 %busy5, ptr %busyp
   %sp = getelementptr i64, ptr %place, i64 1
   %callable = load ptr, ptr %sp
   %s = call ptr @PyObject_Vectorcall(ptr %callable, ptr %args, i64 %nargs, ptr %kwnames)
