@@ -24,6 +24,7 @@ from jitensor.codegen.emit_entry import (
     emit_entry,
 )
 from jitensor.concrete import ConcreteFunction
+from jitensor.ir import dims
 from jitensor.pipeline import Executable
 from jitensor.runtime import entry
 from jitensor.runtime.compiler import uncounted_code
@@ -54,7 +55,16 @@ def make(concrete: ConcreteFunction, args: Sequence[Any], counter: Any) -> entry
         objects.append(value)
         return first_object + len(objects) - 1
 
-    arguments = _arguments(args, word)
+    # Sizes lie in the context, so that functions and shapes of one kind share their code.
+    known: dict[str, int] = {}
+
+    def size(n: int) -> str:
+        name = f"w{n}"
+        if name not in known:
+            known[name] = word(Word(n))
+        return name
+
+    arguments = _arguments(args, word, size)
     tensors = [i for i, a in enumerate(arguments) if isinstance(a, TensorArg)]
     order = runner.order or range(len(tensors))
     if len(tensors) != len(executable.graph.inputs):
@@ -67,7 +77,7 @@ def make(concrete: ConcreteFunction, args: Sequence[Any], counter: Any) -> entry
         arguments=arguments,
         guards=[],
         floats=[],
-        sizes=list(executable.outline.sizes),
+        sizes=[dims.symbol(size(int(n))) for n in executable.outline.sizes],  # type: ignore[arg-type]
         numbers=[
             (v.dtype, np.asarray(c, v.dtype.numpy).tobytes())
             for v, c in zip(program.numbers, executable.outline.numbers({}), strict=True)
@@ -82,7 +92,8 @@ def make(concrete: ConcreteFunction, args: Sequence[Any], counter: Any) -> entry
         is_tuple=not concrete.returns_one,
         tensor=parts(),
         tensor_words=(word(Tensor), word(None)),
-        counter=word(_Address(ctypes.addressof(counter))),
+        counter=word(Word(ctypes.addressof(counter))),
+        known=known,
     )
     if not concrete.returns_one and not concrete.returns_tuple:
         raise Unsupported("the result is put together in Python")
@@ -90,21 +101,21 @@ def make(concrete: ConcreteFunction, args: Sequence[Any], counter: Any) -> entry
     _shift(spec, shift)
     text = emit_entry(spec, "entry", entry.offsets())
     words = [k.address for k in kernels] + [id(d.numpy) for d in dtype_words(spec)]
-    words += [o if isinstance(o, _Address) else id(o) for o in objects]
+    words += [o if isinstance(o, Word) else id(o) for o in objects]
     return entry.Specialisation(uncounted_code(text, "entry"), words, (kernels, objects, counter, concrete))
 
 
-class _Address(int):
-    """A context word that is an address already."""
+class Word(int):
+    """A context word that is a number or an address already."""
 
 
-def _arguments(args: Sequence[Any], word: Any) -> list[Any]:
+def _arguments(args: Sequence[Any], word: Any, size: Any) -> list[Any]:
     found: list[Any] = []
     for position, value in enumerate(args):
         if type(value) is Tensor:
             if value._array.dtype.kind not in "biufc":
                 raise Unsupported("a tensor of text")
-            found.append(TensorArg(position, value._dtype, tuple(value._sizes or ()), False, None))
+            found.append(TensorArg(position, value._dtype, tuple(map(size, value._sizes or ())), False, None))
         elif value is None or isinstance(value, (bool, str)):
             found.append(ObjectArg(position, word(value)))
         else:
@@ -118,6 +129,7 @@ def _shift(spec: EntrySpec, by: int) -> None:
     spec.outputs = [(kind, position, sizes + by, dtype + by) for kind, position, sizes, dtype in spec.outputs]
     spec.tensor_words = (spec.tensor_words[0] + by, spec.tensor_words[1] + by)
     spec.counter += by
+    spec.known = {name: w + by for name, w in (spec.known or {}).items()}
 
 
 @functools.cache

@@ -123,6 +123,8 @@ class CompiledKernel:
 
 _kernels: dict[str, CompiledKernel] = {}
 _turns: dict[str, threading.Lock] = {}
+_entries: dict[str, Code] = {}  # the latest native entries' code, by key
+ENTRIES = 512
 
 
 def load_kernel(text: str, symbol: str, *, make_source: TextMaker | None = None) -> CompiledKernel:
@@ -141,14 +143,19 @@ def load_kernel(text: str, symbol: str, *, make_source: TextMaker | None = None)
 
 
 def uncounted_code(text: str, symbol: str) -> Code:
-    """Return machine code that is no kernel (a native entry): from disk or compiled, and not counted. The caller keeps
-    it: nothing here remembers it. Raises CompileError."""
+    """Return machine code that is no kernel (a native entry): known, from disk, or compiled, and not counted. Raises
+    CompileError."""
 
     def build(entry: str) -> Compiled:
         return compile_llvm(text, symbol, entry)
 
     recipe = Recipe(kernel_key(text, f"entry {symbol}"), symbol, text, build)
-    return _from_disk(recipe) or _compile(recipe)
+    code = _entries.get(recipe.key)
+    if code is None:
+        if len(_entries) >= ENTRIES:
+            _entries.pop(next(iter(_entries)), None)
+        code = _entries[recipe.key] = _from_disk(recipe) or _compile(recipe)
+    return code
 
 
 def obtain(recipe: Recipe) -> CompiledKernel:

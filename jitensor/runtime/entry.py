@@ -114,7 +114,8 @@ class NativeEntry:
         self.code = _dispatcher()
         self.installed: list[Specialisation] = []
         self._retired: list[Any] = []  # chains and contexts that a running call may still read
-        self._place = (ctypes.c_int64 * 3)(0, id(slow), settings.native_flag())
+        # chain, slow function, whether native calls may run now, calls that are inside the chain
+        self._place = (ctypes.c_int64 * 4)(0, id(slow), settings.native_flag(), 0)
         self._set_chain([])
         self._name = name.encode()
         self._definition = _MethodDef(self._name, self.code.address, _FASTCALL_KEYWORDS, None)
@@ -133,12 +134,13 @@ class NativeEntry:
         for s in chain:
             words += [s.code.address, ctypes.addressof(s.context)]
         array = (ctypes.c_int64 * len(words))(*words)
-        self._retired.append(array)
         self._place[0] = ctypes.addressof(array)
+        if self._place[3] == 0:  # nobody reads what is no longer installed; the GIL keeps it so
+            self._retired.clear()
+        self._retired.append((array, chain))
 
     def install(self, specialisation: Specialisation) -> None:
         """Puts a specialisation first; the oldest beyond CHAIN leaves."""
-        self._retired.append(specialisation)
         self.installed = [specialisation, *self.installed][:CHAIN]
         self._set_chain(self.installed)
 
