@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jitensor import pipeline
+from jitensor import pipeline, settings
 from jitensor.ir.dims import evaluate
 from jitensor.ir.graph import Graph
 from jitensor.ir.interpret import interpret
