@@ -48,7 +48,7 @@ def two_product(a: ScalarValue, b: ScalarValue | float) -> Pair:
 def log2_pair(x: ScalarValue) -> Pair:
     """log2(x) as a sum of two, to a relative 2^-29.5 (f32), 2^-64 (f64); x is no negative number.
 
-    -inf, inf and nan come in the first part, with anything in the second.
+    The second part is at most 2^-12 of the first. -inf, inf and nan come in the first, with anything in the second.
     """
     t = x.type
     top, top_low = split_constant(t, _TWO_LOG2_E)
@@ -77,12 +77,12 @@ def log2_pair(x: ScalarValue) -> Pair:
 
 
 def exp2_pair(high: ScalarValue, low: ScalarValue) -> ScalarValue:
-    """2^(high + low), where low is the rounding error of high, or anything (nan too) where that is out of range."""
+    """2^(high + low), where |low| < 1, or low is anything (nan too) where high is out of range."""
     t = high.type
     low = select(low > -1.0, low, -1.0)
     low = select(low < 1.0, low, 1.0)
     high = clamp(high, *_EXPONENT_RANGE[t])
-    k, bits = nearest_integer(high, 1.0)
+    k, bits = nearest_integer(high + low, 1.0)
     r = (high - k) + low
     first, second = scales(bits, t)
     return fma(r, polynomial(r, _EXP2[t]), 1.0) * first * second
