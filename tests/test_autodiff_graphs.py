@@ -326,3 +326,9 @@ def test_a_custom_gradient_compiles_away_and_differentiates_again() -> None:
     slope_graph = Graph("slope", joint.graph.inputs, (), joint.graph.nodes, joint.graph.outputs[1:])
     (_, curvature), _ = interpret(gradient_graph(slope_graph, (0,)).graph, [x], {"n": 3})
     _close([curvature], [logistic * (1 - logistic)])
+
+
+@pytest.mark.parametrize("name", ["tanh", "exp", "divide", "power", "sigmoid", "atan2", "logaddexp"])
+def test_third_order(name: str) -> None:
+    arrays = [Y[0, :2], Y[1, :2] + 1][: len(TABLE[name].samples)]
+    check(op(name), arrays, order=3)
