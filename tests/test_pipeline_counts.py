@@ -15,6 +15,7 @@ from jitensor.ir.interpret import interpret
 from jitensor.runtime.counters import Counters, counters
 from tests.graphs import ONE_KERNEL, Build, dense
 
+pytestmark = pytest.mark.skipif(settings.active().disable_jit, reason="JITENSOR_DISABLE_JIT is on: nothing is compiled")
 SIZES = {"n": 33, "m": 70, "k": 19}
 OTHER_SIZES = {"n": 40, "m": 41, "k": 100}
 
