@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import mpmath as mp
@@ -33,6 +34,24 @@ def fit(g: Callable, degree: int, a: float, b: float, weight: Callable) -> tuple
         total = sum(balance)
         balance = [v / total for v in balance]
     return best[1], best[0]
+
+
+def fit_f32(g: Callable, degree: int, a: float, b: float, weight: Callable, first: int = 3) -> list:
+    """As `fit`, with the first coefficients rounded to float32 one after the other, the later ones fitted to that."""
+    done: list = []
+    for i in range(first):
+
+        def rest(x, power=i, known=tuple(done[::-1])):
+            x = x if abs(x) > 1e-8 else mp.mpf("1e-8")
+            return (g(x) - (mp.polyval(known, x) if known else 0)) / x**power
+
+        found, _ = fit(rest, degree - i, a, b, lambda x, power=i: weight(x) * max(abs(x), mp.mpf("1e-4")) ** power)
+        done.append(_rounded(found[0]))
+    return done + [_rounded(c) for c in found[1:]]
+
+
+def _rounded(c: object) -> object:
+    return mp.mpf(struct.unpack("<f", struct.pack("<f", float(c)))[0])
 
 
 def _least_squares(points: list, values: list, weights: list, degree: int) -> list:
@@ -75,14 +94,12 @@ if __name__ == "__main__":
         coefficients, worst = fit(g, degree, 0, q * q, lambda z: w(mp.sqrt(z)) ** 3)
         print(f"log in z, degree {degree}: error 2^{float(mp.log(worst, 2)):.1f}")
         print("   ", ", ".join(repr(float(c)) for c in coefficients))
-    f0, f1 = mp.sqrt(mp.mpf("0.5")) - 1 - mp.mpf("1e-4"), mp.sqrt(2) - 1 + mp.mpf("1e-4")
-    for degree in (7, 8):
-        g = lambda f: (mp.log1p(f) - f + f * f / 2) / f**3 if abs(f) > 1e-12 else mp.mpf(1) / 3 - f / 4  # noqa: E731
-        coefficients, worst = fit(g, degree, f0, f1, lambda f: w(f) ** 2)
-        print(f"log f32 in f, degree {degree}: error 2^{float(mp.log(worst, 2)):.1f}")
+    f0, f1 = mp.sqrt(mp.mpf("0.5")) - 1 - mp.mpf("1e-6"), mp.sqrt(2) - 1 + mp.mpf("1e-6")
+    for base, inverse in (("e", mp.mpf(1)), ("2", 1 / mp.log(2)), ("10", 1 / mp.log(10))):
+        g = lambda f, c=inverse: c * ((mp.log1p(f) - f) / f**2 if abs(f) > 1e-10 else f / 3 - mp.mpf(1) / 2)  # noqa: E731
+        coefficients = fit_f32(g, 8, f0, f1, lambda f, c=inverse: w(f) ** 2 / abs(mp.log1p(at(f))) / c)
+        print(f"log f32, base {base}: (log(1+f)-f)/f^2")
         print("   ", ", ".join(repr(float(c)) for c in coefficients))
-    coefficients, worst = fit(lambda f: 1 / (1 + f), 3, f0, f1, lambda f: mp.mpf(1))
-    print("1/(1+f) cubic", float(worst), [float(c) for c in coefficients])
     for degree in (2, 6):
 
         def g(z):

@@ -129,6 +129,16 @@ def test_power_error(t):
 
 
 @pytest.mark.parametrize("t", FLOATS)
+def test_power_error_where_a_small_logarithm_is_multiplied_most(t):
+    low, high = (-708, 709) if t == "f64" else (-87, 88)
+    x = rng().uniform(0.69, 1.45, POINTS).astype(DTYPES[t])
+    x = x[np.abs(x - 1) > 1e-3]
+    y = (rng().uniform(low, high, x.size) / np.log(x.astype(np.float64))).astype(DTYPES[t])
+    error, where = worst_ulp(compile_llvm(power, (t, t))(x, y), (x, y), lambda a, b: a**b)
+    assert error < 2.0, where
+
+
+@pytest.mark.parametrize("t", FLOATS)
 def test_power_special_cases_are_cs(t):
     values = [0.0, 1.0, 2.0, 0.5, 3.0, math.inf, math.nan, 5e-324, 1e-40, 1e300, 2.0**53, 2.0**53 + 2, 1023.0, 1074.0]
     values += [0.9999999, 1.0000001, 4503599627370497.0, 4503599627370497.5, 16777217.0, 8388609.5, 7.0]
