@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from jitensor.errors import TraceError
 from jitensor.tracing.context import TraceContext
+from jitensor.tracing.objects import is_viewable, view
 from jitensor.tracing.signature import is_data
 
 _FOREIGN = frozenset({"numpy", "scipy", "jitensor", "numba", "llvmlite"}) | sys.stdlib_module_names
@@ -54,6 +56,9 @@ class World:
         self.functions: dict[int, tuple[Any, Any]] = {}
         self.cells: list[tuple[Any, Any, Any]] = []  # (real, clone, what it held first)
         self.modules: dict[int, Any] = {}
+        self.containers: list[tuple[str, Any, list[Any]]] = []  # (name, what the function sees, its items at first)
+        self.views: dict[int, Any] = {}
+        self.assigned: dict[tuple[int, str], tuple[Any, str, Any]] = {}  # attributes that the function set
 
     def import_(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         return self.wrap(__import__(name, globals, locals, fromlist, level))
@@ -66,12 +71,19 @@ class World:
         if isinstance(value, types.FunctionType):
             return self.function(value) if _is_users(value) else value
         if isinstance(value, types.MethodType) and isinstance(value.__func__, types.FunctionType):
-            return types.MethodType(self.wrap(value.__func__), value.__self__)
+            return types.MethodType(self.wrap(value.__func__), self.seen(value.__self__))
         if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] not in _FOREIGN:
             if id(value) not in self.modules:
                 self.modules[id(value)] = ModuleView(self, value)
             return self.modules[id(value)]
         return value
+
+    def seen(self, value: Any, source: str = "", spelled: str = "") -> Any:
+        """An object as the traced function sees it; `source`: how generated code names it."""
+        wrapped = self.wrap(value)
+        if wrapped is value and _is_users(type(value)) and is_viewable(value):
+            return view(self, value, source or self.context.constant_name(value), spelled or type(value).__name__)
+        return wrapped
 
     def function(self, function: types.FunctionType) -> Any:
         """The clone of a plain function, one per trace."""
@@ -122,8 +134,33 @@ class World:
         else:
             held = self.context.constant_name(value)
             self.context.guard(f"{source} is {held}", f"`{name}` is part of the trace")
+            if wrapped is value and type(value) in (list, tuple, dict) and _holds_objects(value):
+                wrapped = self.container(value, held, name)
+            elif wrapped is value:
+                wrapped = self.seen(value, held, name)
         self.read[where] = wrapped
         return wrapped
+
+    def container(self, value: Any, source: str, name: str) -> Any:
+        """A list, tuple or dict that holds objects: one of their views, with every item guarded."""
+        self.context.guard(f"len({source}) == {len(value)}", f"the length of `{name}` is part of the trace")
+        pairs = value.items() if type(value) is dict else enumerate(value)
+        items = {
+            k: self.variable((id(value), repr(k)), f"{name}[{k!r}]", f"{source}[{self._key_source(k)}]", item)
+            for k, item in pairs
+        }
+        made = items if type(value) is dict else type(value)(items.values())
+        self.containers.append((name, made, list(items.values())))
+        return made
+
+    def _key_source(self, key: Any) -> str:
+        return repr(key) if type(key) in (int, str) else self.context.constant_name(key)
+
+    def refuse_changed_containers(self) -> None:
+        for name, made, before in self.containers:
+            now = list(made.values()) if type(made) is dict else list(made)
+            if len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True)):
+                raise TraceError(f"the function changes `{name}`, which holds objects; return a new container.")
 
     def write_back(self) -> None:
         """Globals and nonlocals that the function assigned reach the real ones."""
@@ -138,7 +175,12 @@ class World:
                 real.cell_contents = now
 
 
-def _is_users(function: types.FunctionType) -> bool:
+def _holds_objects(container: Any) -> bool:
+    items = container.values() if type(container) is dict else container
+    return any(_is_users(type(i)) and is_viewable(i) for i in items)
+
+
+def _is_users(function: Any) -> bool:
     return (function.__module__ or "").partition(".")[0] not in _FOREIGN or function.__module__ == "__main__"
 
 

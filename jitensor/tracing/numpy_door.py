@@ -22,6 +22,7 @@ from jitensor.tracing import functions, numbers, ufuncs
 from jitensor.tracing.arrays import Tracer, any_traced, as_tracer, constant_array, fresh, length, supported
 from jitensor.tracing.context import current
 from jitensor.tracing.numbers import IntNumber, Number
+from jitensor.tracing.objects import ObjectView, real_object
 from jitensor.tracing.reductions import normalise_axes, normalise_axis
 
 
@@ -36,6 +37,8 @@ def real_of(value: Any) -> Any:
     """The real object behind a stand-in."""
     if isinstance(value, StandIn):
         return value.real
+    if issubclass(type(value), ObjectView):
+        return real_object(value)
     if isinstance(value, type) and isinstance(value, ClassDoor):
         return value.stands_for
     return value
@@ -245,6 +248,7 @@ def type_of(value: Any, *rest: Any) -> Any:
         return builtins.type(value, *rest)
     if isinstance(value, StandIn):
         return builtins.type(value.real)
+    value = real_object(value)
     kind = builtins.type(stands_for(value)) if isinstance(value, (Tracer, Number)) else builtins.type(value)
     return substitute(kind)
 

@@ -118,7 +118,8 @@ class Tracing:
                 if self.effects:
                     self.world.write_back()
             _refuse_changed(before, arguments)
-            finish = self.output(result)
+            self.world.refuse_changed_containers()
+            finish = self.with_assigned(self.output(result))
             graph = self.graph()
         symbols = (graph_symbols(graph) | self.symbols) - context.unknown
         binder = Binder(context, names, self.reads, symbols, self.extras)
@@ -154,7 +155,7 @@ class Tracing:
         position = int(name[1:]) if name.startswith("a") else None
         if position is not None:
             self.held[position] = _reference(value)
-        return self.world.wrap(value)
+        return self.world.seen(value, name, self.context.spelled.get(name, name))
 
     def array(self, key: Key, value: Any, name: str, reads: list[str]) -> Tracer:
         known = self.by_identity.get(id(value))
@@ -238,6 +239,21 @@ class Tracing:
         return lambda outs, arguments, sizes, extras: fill(
             empty, {name: p(outs, arguments, sizes, extras) for name, p in parts}
         )
+
+    def with_assigned(self, finish: Finish) -> Finish:
+        """`finish`, then the attributes that the function set on objects."""
+        if not self.world.assigned:
+            return finish
+        parts = [(_reference(real), name, self.output(value)) for real, name, value in self.world.assigned.values()]
+
+        def finish_and_assign(outs: list[Any], arguments: Sequence[Any], sizes: Any, extras: Any) -> Any:
+            values = [part(outs, arguments, sizes, extras) for _, _, part in parts]
+            result = finish(outs, arguments, sizes, extras)
+            for (held, name, _), value in zip(parts, values, strict=True):
+                setattr(held(), name, value)
+            return result
+
+        return finish_and_assign
 
     def array_output(self, x: Tracer) -> Finish:
         x.context.require(f"returned array {x.describe()}", x.location)
