@@ -98,7 +98,7 @@ def _cotangents_of(
     params = dict(node.params) if node.params else {}
     if primitive.literal_constants:
         known = {i: literal(node.inputs[i]) for i in primitive.literal_constants}
-        params["literals"] = {i: array for i, array in known.items() if array is not None}
+        params["literals"] = {i: array for i, array in known.items() if array is not None and array.ndim == 0}
     outputs = tuple([lookup(v) for v in node.outputs])
     result: tuple[Any, ...] = primitive.vjp(emit, g, outputs, tuple([lookup(v) for v in node.inputs]), **params)
     if result is NotImplemented:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from autodiff_harness import check, draw_like, evaluate, gradient
+from autodiff_harness import Eager, Tape, check, draw_like, evaluate, gradient
 
-from jitensor.autodiff import Gradient, KnownSizes, gradient_graph, jvp_graph, split_graph
+from jitensor.autodiff import Gradient, KnownSizes, gradient_graph, jvp_graph, split_graph, vjp_of
 from jitensor.errors import NotFoundError
 from jitensor.ir import dims, types
 from jitensor.ir.graph import Graph, GraphBuilder
@@ -177,6 +177,17 @@ def test_a_literal_exponent_stays_a_product() -> None:
     assert TABLE["log"] not in {n.primitive for n in first.nodes}
     found, _ = interpret(first, [np.array([2.0, -1.0, 0.0])], {"n": 3})
     np.testing.assert_array_equal(found[1], [12.0, 3.0, 0.0])
+
+
+def test_a_caller_may_tell_what_is_literal() -> None:
+    tape = Tape()
+    x, n = Eager(np.array([2.0, -1.0, 0.0])), Eager(np.array(2.0))
+    y = tape(TABLE["power"], x, n)
+    for literal, most in ((lambda v: v.array if v is n else None, 2), (lambda v: None, 9)):
+        emit = Tape()
+        (found,) = vjp_of(tape.nodes, [y], [Eager(np.ones(3))], [x], emit, lambda v: v, literal=literal)
+        np.testing.assert_array_equal(found.array, [4.0, -2.0, 0.0])
+        assert len([node for node in emit.nodes if node.inputs]) <= most
 
 
 def test_sources_that_do_not_matter_are_unconnected() -> None:
