@@ -8,6 +8,7 @@ value or a host call's result is needed. Plans are kept by the sizes and values 
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -16,9 +17,11 @@ import numpy as np
 
 from jitensor import nest, pipeline
 from jitensor.api.convert import CastContext
+from jitensor.api.elementwise import add
+from jitensor.backward import READ_AGAIN, gradients
 from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
 from jitensor.execution import Execution
-from jitensor.ir.graph import Graph, Value
+from jitensor.ir.graph import Graph, Primitive, Value
 from jitensor.ir.types import DType, string
 from jitensor.recording import (
     AssignVariable,
@@ -68,6 +71,8 @@ class ConcreteFunction:
         self._outputs = [t for t in nest.flatten(outputs) if isinstance(t, Tensor)]
         self._returns_one = isinstance(outputs, Tensor)
         self._runner: _Runner | None = None
+        self._calls: dict[tuple[bool, ...], Primitive] = {}
+        self._backwards: dict[Any, ConcreteFunction] = {}
         self._aliased: dict[Any, ConcreteFunction] = {}  # where a Variable argument is one that the trace captured
         self.trace_seconds = 0.0  # what recording took
         self.calls = 0  # that came through the Python path's shortest way
@@ -90,13 +95,133 @@ class ConcreteFunction:
             raise TypeError(f"{self.name} uses tensors of the trace that it was defined in, and that trace has ended")
         if variables and self._aliases(variables):
             return self._with_aliases(variables).run(tensors, variables)
-        runner = self._runner
-        if runner is None:
-            runner = self._runner = self._new_runner()
-        results = runner(tensors, dict(zip(map(id, self.stand_ins), variables, strict=True)) if variables else _NOBODY)
+        actual = dict(zip(map(id, self.stand_ins), variables, strict=True)) if variables else _NOBODY
+        results = self._run_on_tape(tensors, actual) if active.tapes else self._execute(tensors, actual)
         if self._returns_one:
             return results[0]
         return nest.replace_tensors(self._structured, iter(results))
+
+    def _execute(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
+        runner = self._runner
+        if runner is None:
+            runner = self._runner = self._new_runner()
+        return runner(tensors, actual)
+
+    # Under a tape -----------------------------------------------------------------------------------------------------
+
+    def _run_on_tape(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
+        """A call that eager tapes may have to differentiate: one step for them, whose gradient is another function."""
+        slots = list(self.trace.slots.values())
+        variables = [actual.get(id(s.variable), s.variable) for s in slots]
+        watched = [any(tape.watches(v) for tape in active.tapes) for v in variables]
+        tracked = [any(tape.tracks(t) for tape in active.tapes) for t in tensors]
+        captured = [any(tape.tracks(t) for tape in active.tapes) for t in self._captured]
+        if not any(watched) and not any(tracked) and not any(captured):
+            return self._execute(tensors, actual)
+        # Another tensor for each Variable, and what it was before the call.
+        values = [v._read() if w else make_eager(v._held(), v.dtype) for v, w in zip(variables, watched, strict=True)]
+        results = self._with_saved()._execute(tensors, actual)
+        count = len(self._outputs)
+        outputs, saved = results[:count], results[count:]
+        given = {id(t) for t in tensors}
+        outputs = [make_eager(t._array, t._dtype) if id(t) in given else t for t in outputs]
+        wanted = tuple([*tracked, *watched, *captured])
+        made = [t for t, o in zip(outputs, self._outputs, strict=True) if o._context is not None]
+        for tape in active.tapes:
+            tape.record(self._call_primitive(wanted), (*tensors, *values, *self._captured, *saved), {}, made)
+        return outputs
+
+    @functools.cached_property
+    def _host_results(self) -> list[Tensor]:
+        """What Python functions gave, which a gradient must not ask for again."""
+        return [t for e in self.trace.log if isinstance(e.operation, HostCall) for t in e.result]
+
+    @functools.cached_property
+    def _captured(self) -> list[Tensor]:
+        """The eager tensors that calls use, which may have a gradient too."""
+        used = [t for e in self.trace.log for t in tensors_in((e.args, e.kwargs))]
+        return distinct([t for t in used if t._context is None and t._dtype.kind in "fc"])
+
+    @functools.cached_property
+    def _saving(self) -> ConcreteFunction:
+        outputs = [*self._outputs, *self._host_results]
+        return ConcreteFunction(
+            self.name, self.call_type, self.layout, self.trace, self._inputs, outputs, self.stand_ins
+        )
+
+    def _with_saved(self) -> ConcreteFunction:
+        return self._saving if self._host_results else self
+
+    def _call_primitive(self, wanted: tuple[bool, ...]) -> Primitive:
+        """A call as a step of a tape. wanted: which of the arguments and Variables need gradients."""
+        found = self._calls.get(wanted)
+        if found is None:
+
+            def vjp(emit: Any, g: Any, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+                parts = g if len(outputs) > 1 else (g,)
+                backward = self._backward(wanted, tuple([p is not None for p in parts]))
+                own = len(wanted) - len(self._captured)
+                given = [*inputs[:own], *inputs[len(wanted) :], *[p for p in parts if p is not None]]
+                gradients = iter(backward.run(given))
+                per_input = [next(gradients) if w else None for w in wanted]
+                return (*per_input, *[None] * (len(inputs) - len(wanted)))
+
+            found = self._calls[wanted] = Primitive(self.name, "call", _never, _never, vjp=vjp)
+        return found
+
+    def _backward(self, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> ConcreteFunction:
+        """The gradient as a function of the arguments, the Variables' values, what was saved, and the cotangents of the
+        outputs that `given` names. It computes again what it needs of the forward pass, and writes nothing."""
+        found = self._backwards.get((wanted, given))
+        if found is None:
+            found = self._backwards[wanted, given] = self._trace_backward(wanted, given)
+        return found
+
+    def _trace_backward(self, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> ConcreteFunction:
+        trace = Trace(f"{self.name}_gradient")
+        slots = list(self.trace.slots.values())
+
+        def alike(tensors: Sequence[Tensor]) -> list[Tensor]:
+            return [trace.input(t._dtype, t._sizes) for t in tensors]
+
+        arguments, values = alike(self._inputs), alike([s.first for s in slots])
+        saved = alike(self._host_results)
+        traced = [t for t in self._outputs if t._context is not None]
+        targets = [t for t, is_given in zip(traced, given, strict=True) if is_given]
+        cotangents = alike(targets)
+        known = dict(zip(map(id, [*self._inputs, *self._host_results]), [*arguments, *saved], strict=True))
+        with recording(trace):
+            reads = self._log_again(trace, known, values)
+            sources = [*[[a] for a in arguments], *[reads[id(s.variable)] for s in slots], *[[c] for c in self._captured]]
+            flat = [t for tensors, w in zip(sources, wanted, strict=True) if w for t in tensors]
+            parts = iter(gradients(trace, trace.log, [known[id(t)] for t in targets], cotangents, flat))
+            sums = []
+            for tensors, is_wanted in zip(sources, wanted, strict=True):
+                if is_wanted:
+                    found = [p for p in [next(parts) for _ in tensors] if p is not None]
+                    sums.append(functools.reduce(add, found) if found else None)
+        inputs = [*arguments, *values, *saved, *cotangents]
+        return ConcreteFunction(trace.builder.name, CallType((), ()), Layout((), frozenset()), trace, inputs, sums)
+
+    def _log_again(self, trace: Trace, known: dict[int, Tensor], values: Sequence[Tensor]) -> dict[int, list[Tensor]]:
+        """Logs this function's calls without its effects; gives the tensors read from each Variable."""
+        current = {i: v for i, v in zip(self.trace.slots, values, strict=True)}
+        reads: dict[int, list[Tensor]] = {i: [] for i in self.trace.slots}
+
+        def here(tensor: Tensor) -> Tensor:
+            return tensor if tensor._context is None else known[id(tensor)]
+
+        for entry in self.trace.log:
+            operation = entry.operation
+            if isinstance(operation, ReadVariable):
+                read = known[id(entry.result)] = trace.call(READ_AGAIN, (current[id(operation.variable)],), {})
+                reads[id(operation.variable)].append(read)
+            elif isinstance(operation, AssignVariable):
+                current[id(operation.variable)] = here(entry.args[0])
+            elif not isinstance(operation, HostCall) and tensors_in(entry.result):
+                results = trace.call(operation, map_tensors(entry.args, here), map_tensors(entry.kwargs, here))
+                known.update(zip(map(id, tensors_in(entry.result)), tensors_in(results), strict=True))
+        return reads
 
     def executables(self) -> list[Any]:
         """What calls have run so far."""
@@ -151,26 +276,10 @@ class ConcreteFunction:
 
     def _inline(self, trace: Trace, tensors: Sequence[Tensor], variables: Sequence[Variable] = ()) -> Any:
         """Records this function's ops in another trace, in order."""
-        bound = dict(zip(map(id, self.stand_ins), variables, strict=True))
         known: dict[int, Tensor] = dict(zip(map(id, self._inputs), tensors, strict=True))
         known.update((id(mine), theirs) for theirs, mine in self.trace.outer)
-
-        def here(tensor: Tensor) -> Tensor:
-            return tensor if tensor._context is None else known[id(tensor)]
-
-        for entry in self.trace.log:
-            args = map_tensors(entry.args, here)
-            operation = entry.operation
-            if isinstance(operation, HostCall):
-                results: Any = trace.host_call(operation, args)
-            elif isinstance(operation, ReadVariable):
-                results = trace.read(bound.get(id(operation.variable), operation.variable))
-            elif isinstance(operation, AssignVariable):
-                results = trace.assign(bound.get(id(operation.variable), operation.variable), args[0])
-            else:
-                results = trace.call(operation, args, map_tensors(entry.kwargs, here))
-            known.update(zip(map(id, tensors_in(entry.result)), tensors_in(results), strict=True))
-        return nest.map_tensors(self._structured, here)
+        trace.inline(self.trace, known, dict(zip(map(id, self.stand_ins), variables, strict=True)))
+        return nest.map_tensors(self._structured, lambda t: known.get(id(t), t))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*self.layout.cast_call(self.call_type, args, kwargs))
@@ -335,6 +444,10 @@ class Layout:
                 raise TypeError(f"argument {name} is given twice")
             given[name] = value
         return given
+
+
+def _never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a call on a tape is never evaluated again")
 
 
 def distinct(variables: Sequence[Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -411,6 +411,26 @@ class Trace:
             made.append(tensor)
         return rebuild(structure, iter(made))
 
+    def inline(self, source: Trace, known: dict[int, Tensor], bound: dict[int, Any]) -> None:
+        """Logs another trace's calls here, in order. known: by id of that trace's tensors those that stand for them
+        here; its results are added. bound: what stands for its Variables."""
+
+        def here(tensor: Tensor) -> Tensor:
+            return known.get(id(tensor), tensor) if tensor._context is None else known[id(tensor)]
+
+        for entry in source.log:
+            args = map_tensors(entry.args, here)
+            operation = entry.operation
+            if isinstance(operation, HostCall):
+                results: Any = self.host_call(operation, args)
+            elif isinstance(operation, ReadVariable):
+                results = self.read(bound.get(id(operation.variable), operation.variable))
+            elif isinstance(operation, AssignVariable):
+                results = self.assign(bound.get(id(operation.variable), operation.variable), args[0])
+            else:
+                results = self.call(operation, args, map_tensors(entry.kwargs, here))
+            known.update(zip(map(id, tensors_in(entry.result)), tensors_in(results), strict=True))
+
     def host_call(self, host: HostCall, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Records Python that runs in program order at every call."""
         if self.inside:
@@ -429,6 +449,13 @@ RESULT_DTYPES: dict[tuple[Primitive, DType], DType] = {}
 _IMMUTABLE = frozenset(
     (int, float, bool, complex, str, bytes, type(None), DType, type(Ellipsis), np.float32, np.float64)
 )
+
+
+def sampled(function: Any, args: tuple[Any, ...]) -> Iterator[Any]:
+    """Results of the function on samples that fit, in scratch traces."""
+    for size, rank in _samples(args):
+        with contextlib.suppress(ValueError, IndexError):
+            yield _sample(function, args, {}, size, rank)[0]
 
 
 class SampledResult(NamedTuple):

@@ -10,7 +10,7 @@ import math
 import types as python_types
 from typing import Any
 
-from jitensor import errors, nest
+from jitensor import errors, nest, tape
 from jitensor.api import convert, effects, elementwise, indexing, linear, nn, operators, reductions, scopes, shaping
 from jitensor.concrete import ConcreteFunction
 from jitensor.function_door import Function, function, functions_run_eagerly, run_functions_eagerly
@@ -156,6 +156,10 @@ _TOP: dict[str, Any] = {
     "Variable": Variable,
     "VariableSpec": VariableSpec,
     "Module": Module,
+    **{
+        name: getattr(tape, name)
+        for name in ("GradientTape", "UnconnectedGradients", "custom_gradient", "recompute_grad", "gradients")
+    },
     "TensorShape": TensorShape,
     "TensorSpec": TensorSpec,
     "function": function,
@@ -216,10 +220,6 @@ _SPACES: dict[str, dict[str, Any]] = {
 LATER = frozenset(
     (
         *(
-            "GradientTape",
-            "gradients",
-            "custom_gradient",
-            "stop_gradient",
             "cond",
             "while_loop",
             "case",
@@ -248,7 +248,6 @@ LATER = frozenset(
             "distribute",
             "einsum",
             "vectorized_map",
-            "UnconnectedGradients",
         ),
     )
 )
