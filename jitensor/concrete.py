@@ -395,8 +395,8 @@ class Layout:
     def cast_call(
         self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[list[Tensor], list[Any]]:
-        """The tensors of a call, in the order of the placeholders, and its Variables: given as the function's arguments,
-        or flat, tensors only. Raises TypeError where neither fits the types."""
+        """The tensors of a call, in the order of the placeholders, and its Variables: given as the function's
+        arguments, or flat, tensors only. Raises TypeError where neither fits the types."""
         try:
             return self._cast_structured(call_type, args, kwargs)
         except TypeError:

@@ -98,8 +98,8 @@ class Function(functools.partial):  # type: ignore[type-arg]
     """A function that is traced once per type of its arguments. Made by `jt.function`. Mirrors tf.types.experimental.
     PolymorphicFunction.
 
-    A partial is what CPython calls without a Python frame: its function is `_call` first, and a native entry in front of
-    that once a trace of eager tensors has been called often enough to be worth one.
+    A partial is what CPython calls without a Python frame: its function is `_call` first, and a native entry in front
+    of that once a trace of eager tensors has been called often enough to be worth one.
     """
 
     def __new__(cls, python_function: Callable[..., Any], options: Options) -> Function:

@@ -134,7 +134,7 @@ def _shift(spec: EntrySpec, by: int) -> None:
 
 @functools.cache
 def parts() -> TensorParts:
-    """Where a Tensor keeps its slots, found by looking for what one holds. Raises Unsupported where that is not clear."""
+    """Where a Tensor keeps its slots, found by looking for what one holds. Raises Unsupported where it is unclear."""
     array = np.arange(3.0)
     tensor = make_eager(array)
     size = Tensor.__basicsize__

@@ -130,8 +130,8 @@ class EntrySpec(Record):
     NumberArg. passed: how many positional arguments there are; keywords: context words of the names after them.
     outputs: for each result ("array" | "scalar", output position),
     ("argument", argument position), ("constant", context word) or ("tensor", output
-    position, words of its sizes and its dtype). tensor: of jt.function, where a Tensor keeps its parts, with the words of
-    the class and of None; counter: the word of a counter of calls, or 0.
+    position, words of its sizes and its dtype). tensor: of jt.function, where a Tensor keeps its parts, with the words
+    of the class and of None; counter: the word of a counter of calls, or 0.
     `words`: how many context words follow the fixed ones; kernels come first, then dtypes."""
 
     arguments: list[Any]
@@ -179,8 +179,8 @@ _LLVM = {"f64": "double", "f32": "float", "b1": "i8"}
 
 
 def blas_call(step: CallStep) -> tuple[str, list[tuple[Any, bool, Any]]]:
-    """The CBLAS routine of a matrix product, and for each operand its offset, whether it is read turned, and its leading
-    dimension (of a vector: its step). Raises Unsupported for what NumPy would not hand to BLAS in one call."""
+    """The CBLAS routine of a matrix product, and for each operand its offset, whether it is read turned, and its
+    leading dimension (of a vector: its step). Raises Unsupported for what NumPy would not hand to BLAS in one call."""
     node, views = step.call.node, step.call.operands
     if node.primitive.family != "contraction" or node.output.dtype.short not in ("f32", "f64"):
         raise Unsupported(f"{node.primitive.name} is run by NumPy")

@@ -157,7 +157,7 @@ class ProgramRunner:
         return [compiled for _, compiled in sorted(self._compiled.items(), key=lambda item: item[0][0])]
 
     def used(self) -> list[tuple[int, Kernel, CompiledKernel]]:
-        """(step, kernel, its code) of every launch bound so far, in order of steps; a step may have variants by size."""
+        """(step, kernel, its code) of every launch bound so far, in order of steps; there may be variants by size."""
         launches = {}
         for bound in list(self._bound.values()):
             for k, step in enumerate(bound.steps):
