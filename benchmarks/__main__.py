@@ -1,7 +1,8 @@
 """`python -m benchmarks`: jitensor against NumPy, JAX, torch.compile, Numba by hand and numexpr, all in one run.
 
-One thread: every measured process is pinned to one core. Peers sit in processes of their own and are asked in turn, the
-order rotating from round to round; medians count. Each result is compared with NumPy's before it is timed.
+One thread, but for the section `cores`: every other measured process is pinned to one core. Peers sit in processes of
+their own and are asked in turn, the order rotating from round to round; medians count. Each result is compared with
+NumPy's before it is timed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import fresh, table
+from benchmarks import cores, fresh, table
 from benchmarks.cases import CASES
 from benchmarks.peers import PEERS
 from benchmarks.steady import Workers, compile_rows, measure_case, measure_sum_error, new_shape_rows
 from benchmarks.table import Row
 
-SECTIONS = ("steady", "errors", "compile", "shapes", "fresh")
+SECTIONS = ("steady", "errors", "compile", "shapes", "fresh", "cores")
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def every_row(only: str, peers: tuple[str, ...], workers: Workers, effort: Effor
         yield from new_shape_rows(workers, effort.shapes)
     if wanted("fresh", "import", "first kernel"):
         yield from fresh.rows(effort.repeats, peers)
+    if wanted("cores", "threads", "memory"):
+        yield from cores.rows(effort.divisor, effort.rounds)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jitensor as jt
-from benchmarks import dags, functions, table
+from benchmarks import cores, dags, functions, table
 from benchmarks.__main__ import QUICK, Effort, names
 from benchmarks.cases import CASES, COMPILE_MS
 from benchmarks.peers import as_arrays, difference
@@ -91,3 +91,10 @@ def test_peers_named_on_the_command_line():
 
 def test_quick_is_smaller_than_the_default():
     assert QUICK.rounds < Effort().rounds and QUICK.divisor > Effort().divisor
+
+
+def test_rows_of_threads_and_memory():
+    rows = list(cores.rows(divisor=500, rounds=2))
+    assert not any("failures" in row.raw for row in rows), rows[0].raw
+    assert len(rows) == len(cores.SCALING) + 6
+    assert all("jitensor" in row.cells for row in rows)

@@ -162,6 +162,33 @@ def test_memory_stays_constant_over_many_calls():
     assert (after.in_use, after.cached, after.allocations) == (before.in_use, before.cached, before.allocations)
 
 
+def products(x, w):
+    a = np.tanh(x @ w)
+    b = np.tanh(a @ w)
+    c = np.tanh(b @ w)
+    return np.tanh(c @ w)
+
+
+def products_kept(x, w):
+    a = x @ w
+    b = a @ w
+    c = b @ w
+    return c @ w + a, c
+
+
+@pytest.mark.parametrize(("function", "blocks"), [(products, 2), (products_kept, 3)])
+def test_temporaries_share_memory(function, blocks):
+    f = jt.jit(function)
+    x, w = np.random.default_rng(0).normal(size=(2, 40, 40)) / 10
+    before = jt.counters()
+    found = f(x, w)
+    assert (jt.counters() - before).bytes_allocated == blocks * x.nbytes
+    for _ in range(5):
+        for ours, theirs in zip(found, function(x, w), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+        found = f(x, w)
+
+
 FORK = """
 import os, sys
 import numpy as np

@@ -61,6 +61,7 @@ class Program:
             views[v.id] = self._input_view(buffer, layout)
         self.plan: Plan = fuse(skeleton, views)
         _reuse_dead_buffers(self.plan)
+        _share_memory(self.plan)
         self.buffers = [*self.inputs, *self.plan.buffers]
         self._number = {b: i for i, b in enumerate(self.buffers)}
         self.steps = [self._step(s) for s in self.plan.steps]
@@ -219,6 +220,36 @@ def _reuse_dead_buffers(plan: Plan) -> None:
                 ):
                     source.storage = target
                     break
+
+
+def _share_memory(plan: Plan) -> None:
+    """Buffers of one dtype and shape that are never needed at the same time become one."""
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    foreign: set[Buffer] = set()  # arrays that a library makes
+    for i, step in enumerate(plan.steps):
+        if step.call is not None:
+            written = step.call.results
+            if step.call.node.primitive.family != "contraction":
+                foreign.update(b.storage for b in written)
+        else:
+            assert step.group is not None
+            written = [w.view.buffer for w in step.group.writes]
+        for buffer in [*written, *(v.buffer for v in _views_read(step))]:
+            first.setdefault(buffer.storage, i)
+            last[buffer.storage] = i
+    last.update({v.buffer.storage: len(plan.steps) for v in plan.outputs})
+    hosts: list[Buffer] = []
+    for buffer in [b for b in first if b.kind != "input" and b not in foreign]:
+        host = next((h for h in hosts if last[h] < first[buffer] and h.dtype is buffer.dtype
+                     and h.shape == buffer.shape), None)  # fmt: skip
+        if host is None:
+            hosts.append(buffer)
+            continue
+        last[host] = last[buffer]
+        for other in plan.buffers:
+            if other.storage is buffer:
+                other.storage = host
 
 
 def _views_read(step: Step) -> list[View]:
