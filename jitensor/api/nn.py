@@ -33,18 +33,23 @@ def _positive(x: Tensor) -> Tensor:
     return bind(TABLE["greater"], (x, weak(0, x._dtype)))
 
 
+def _expm1_below(x: Tensor) -> Tensor:
+    """exp(x) - 1 for x below 0. Above it would overflow, unseen in the value, but not in the gradient."""
+    return bind(TABLE["expm1"], (bind(TABLE["minimum"], (x, weak(0, x._dtype))),))
+
+
 @operation
 def relu(features: Any, name: str | None = None) -> Tensor:
     """max(x, 0). Mirrors tf.nn.relu."""
     x = to_tensor(features)
-    return bind(TABLE["maximum"], (x, weak(0, x._dtype)))
+    return bind(TABLE["maximum"], (weak(0, x._dtype), x))  # in this order: at a tie x has no gradient
 
 
 @operation
 def relu6(features: Any, name: str | None = None) -> Tensor:
     """min(max(x, 0), 6). Mirrors tf.nn.relu6."""
     x = to_tensor(features)
-    return bind(TABLE["clip"], (x, weak(0, x._dtype), weak(6, x._dtype)))
+    return bind(TABLE["maximum"], (weak(0, x._dtype), bind(TABLE["minimum"], (weak(6, x._dtype), x))))  # as relu
 
 
 @operation
@@ -58,7 +63,7 @@ def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Te
 def elu(features: Any, name: str | None = None) -> Tensor:
     """x where positive, else exp(x) - 1. Mirrors tf.nn.elu."""
     x = _floats("elu", features)
-    return bind(TABLE["where"], (_positive(x), x, bind(TABLE["expm1"], (x,))))
+    return bind(TABLE["where"], (_positive(x), x, _expm1_below(x)))
 
 
 @operation
@@ -66,15 +71,14 @@ def selu(features: Any, name: str | None = None) -> Tensor:
     """Scaled elu with the constants of Klambauer et al. 2017. Mirrors tf.nn.selu."""
     x = _floats("selu", features)
     scale, alpha = 1.0507009873554805, 1.6732632423543772
-    return bind(TABLE["where"], (_positive(x), _mul(x, scale), _mul(bind(TABLE["expm1"], (x,)), scale * alpha)))
+    return bind(TABLE["where"], (_positive(x), _mul(x, scale), _mul(_expm1_below(x), scale * alpha)))
 
 
 @operation
 def softplus(features: Any, name: str | None = None) -> Tensor:
     """log(1 + exp(x)), without overflow. Mirrors tf.math.softplus."""
     x = _floats("softplus", features)
-    small = bind(TABLE["log1p"], (bind(TABLE["exp"], (bind(TABLE["negative"], (bind(TABLE["absolute"], (x,)),)),)),))
-    return bind(TABLE["add"], (bind(TABLE["maximum"], (x, weak(0, x._dtype))), small))
+    return bind(TABLE["logaddexp"], (x, weak(0, x._dtype)))
 
 
 @operation
@@ -110,7 +114,8 @@ def softmax(logits: Any, axis: Any = None, name: str | None = None) -> Tensor:
     axes = (normal_axis("softmax", -1 if axis is None else axis, x.ndim),)
     if not x._sizes or 0 in x._sizes:
         return x
-    shifted = bind(TABLE["subtract"], (x, reduced(TABLE["reduce_max"], x, axes, True)))
+    top = bind(TABLE["stop_gradient"], (reduced(TABLE["reduce_max"], x, axes, True),))
+    shifted = bind(TABLE["subtract"], (x, top))
     powers = bind(TABLE["exp"], (shifted,))
     return bind(TABLE["divide"], (powers, reduced(TABLE["reduce_sum"], powers, axes, True)))
 

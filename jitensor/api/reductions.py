@@ -139,7 +139,7 @@ def reduce_logsumexp(input_tensor: Any, axis: Any = None, keepdims: bool = False
 def logsumexp_over(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     if any(sizes_of(x)[a] == 0 for a in axes):
         return reduced(TABLE["reduce_sum"], bind(TABLE["log"], (x,)), axes, keepdims)
-    top = reduced(TABLE["reduce_max"], x, axes, True)
+    top = bind(TABLE["stop_gradient"], (reduced(TABLE["reduce_max"], x, axes, True),))
     finite = bind(TABLE["isfinite"], (top,))
     shift = bind(TABLE["where"], (finite, top, weak(0.0, x._dtype)))
     total = reduced(TABLE["reduce_sum"], bind(TABLE["exp"], (bind(TABLE["subtract"], (x, shift)),)), axes, True)

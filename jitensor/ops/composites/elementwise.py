@@ -53,8 +53,8 @@ def one_hot(emit: Emit, indices: Any, depth: Size, on: Any, off: Any, axis: int)
 
 
 def relu(emit: Emit, x: Any) -> Any:
-    """max(x, 0). Mirrors tf.nn.relu."""
-    return emit(a.maximum, x, constant(emit, 0, x.type.dtype))
+    """max(x, 0). Mirrors tf.nn.relu: in this order, so that at a tie x has no gradient."""
+    return emit(a.maximum, constant(emit, 0, x.type.dtype), x)
 
 
 def rsqrt(emit: Emit, x: Any) -> Any:
