@@ -71,7 +71,8 @@ def selu(features: Any, name: str | None = None) -> Tensor:
     """Scaled elu with the constants of Klambauer et al. 2017. Mirrors tf.nn.selu."""
     x = _floats("selu", features)
     scale, alpha = 1.0507009873554805, 1.6732632423543772
-    return bind(TABLE["where"], (_positive(x), _mul(x, scale), _mul(_expm1_below(x), scale * alpha)))
+    above = bind(TABLE["greater_equal"], (x, weak(0, x._dtype)))
+    return bind(TABLE["where"], (above, _mul(x, scale), _mul(_expm1_below(x), scale * alpha)))
 
 
 @operation
