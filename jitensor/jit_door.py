@@ -453,17 +453,20 @@ def jit(function: Callable[..., Any] | None = None, *, donate: str | Sequence[st
     TraceError, ShapeError or DTypeError, with the line, for what cannot be traced.
     """
     names = (donate,) if isinstance(donate, str) else tuple(donate)
-    if function is None:
-        return functools.partial(jit, donate=names)
+    return functools.partial(_compiled, names) if function is None else _compiled(names, function)
+
+
+def _compiled(names: tuple[str, ...], function: Any) -> Any:
+    """The function decorated; `names` are its donated parameters."""
     if isinstance(function, JitFunction):
-        return jit(function.__wrapped__, donate=names) if names else function
+        return _compiled(names, function.__wrapped__) if names else function
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(jit(function.__func__, donate=names))
+        return type(function)(_compiled(names, function.__func__))
     if isinstance(function, types.MethodType):
-        return BoundJitFunction(jit(function.__func__, donate=names), function.__self__)
+        return BoundJitFunction(_compiled(names, function.__func__), function.__self__)
     if type(function) is functools.partial:
         # What is bound is passed at each call like any other argument.
-        return functools.partial(jit(function.func), *function.args, **function.keywords)
+        return functools.partial(_compiled(names, function.func), *function.args, **function.keywords)
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"jit: {function!r} is not a Python function; decorate a function made by def or lambda")
     return JitFunction(donating(function, inspect.signature(function), names) if names else function)

@@ -72,16 +72,16 @@ def _get_item(self: Tensor, key: Any) -> Any:
     return get_item(self, key)
 
 
-def put_arithmetic_on(kind: type) -> None:
+def put_arithmetic_on(kind: Any) -> None:
     """Puts the operators on a class whose instances ops accept."""
     for name, function in _BINARY.items():
         setattr(kind, f"__{name}__", _forward(function))
         setattr(kind, f"__r{name}__", _reflected(function))
     for name, function in _COMPARISONS.items():
         setattr(kind, f"__{name}__", _forward(function))
-    kind.__neg__ = lambda self: e.negative(self)  # type: ignore[attr-defined]
-    kind.__abs__ = lambda self: e.absolute(self)  # type: ignore[attr-defined]
-    kind.__invert__ = _invert  # type: ignore[attr-defined]
+    kind.__neg__ = lambda self: e.negative(self)
+    kind.__abs__ = lambda self: e.absolute(self)
+    kind.__invert__ = _invert
 
 
 def install() -> None:

@@ -166,7 +166,7 @@ def sliced_update(x: Any, key: Any, value: Any) -> Tensor:
 def strided_slice_update(x: Any, items: tuple[Any, ...], value: Any) -> Tensor:
     """x with the part that the items of a subscript select replaced by `value`, which broadcasts to it."""
     x, value = to_tensor(x), to_tensor(value)
-    sizes: tuple[int, ...] = x._sizes  # type: ignore[assignment]
+    sizes: tuple[int, ...] = x._sizes
     bounds, shown = [], []
     axis = 0
     for item in _expanded(items, len(sizes)):

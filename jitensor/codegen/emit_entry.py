@@ -329,8 +329,8 @@ class _Writer:
 
     def run(self, symbol: str) -> str:
         self.inner: dict[int, str] = {}  # argument position -> the array that a tensor holds
-        self.spec.known = self.spec.known or {}
-        for name, word in self.spec.known.items():
+        self.known = self.spec.known or {}
+        for name, word in self.known.items():
             self.symbols[name] = self.word(word, "i64")
         self.check_call()
         self.objects = [self.argument(i) for i in range(len(self.spec.arguments))]
@@ -451,7 +451,7 @@ class _Writer:
                 self.require(self.compare("eq", size, str(n)))
             elif n in self.symbols:
                 self.require(self.compare("eq", size, self.symbols[n]))
-                if n not in self.spec.known:
+                if n not in self.known:
                     self.require(self.compare("gt", size, "1"))
             else:
                 self.require(self.compare("gt", size, "1"))

@@ -48,7 +48,7 @@ def _define(text: str, function: Any, signature: inspect.Signature, names: dict[
     parameters = list(signature.parameters.values())
     namespace = {"function": function, **names}
     for i, p in enumerate(parameters):
-        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        star = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
         if p.kind is p.KEYWORD_ONLY and "*" not in "".join(header):
             header.append("*")
         default = ""
