@@ -39,13 +39,14 @@ def vjp_of(
 
     nodes: what was recorded, in order. outputs and sources: values of them, known by `id`; sources may be results too.
     cotangents: of the outputs, of their types; None for none. emit(primitive, *values, **params) records or evaluates.
-    lookup(value) is what `emit` takes for a recorded value. literal(value): its NumPy array where it is a known
-    constant, else None; by default the CONSTANT nodes among `nodes`. visit(node) is called before a node's rule.
+    lookup(value) is what `emit` takes for a recorded value: it has a `type` and a `dtype`. literal(value): its NumPy
+    array where it is a constant to every derivative, else None; by default the CONSTANT nodes among `nodes`.
+    visit(node) is called before a node's rule.
     Raises NotFoundError (a LookupError) where a cotangent reaches an op that has no rule.
     """
     reached = {v.id for v in sources if v.dtype.is_inexact}
     active = _depending(nodes, reached)
-    literal = literal or _constants_of(nodes)
+    literal = _unless(reached, literal or _constants_of(nodes))
     total: dict[int, Any] = {}
     for value, cotangent in zip(outputs, cotangents, strict=True):
         if cotangent is not None and value.id in reached:
@@ -87,6 +88,10 @@ def _depending(nodes: Iterable[Node], reached: set[int]) -> list[Node]:
 def _constants_of(nodes: Iterable[Node]) -> Callable[[Value], Any]:
     arrays = {n.output.id: n.param("value").array for n in nodes if n.primitive is CONSTANT}
     return lambda value: arrays.get(value.id)
+
+
+def _unless(reached: set[int], literal: Callable[[Value], Any]) -> Callable[[Value], Any]:
+    return lambda value: None if value.id in reached else literal(value)
 
 
 def _cotangents_of(

@@ -39,7 +39,8 @@ class Expr:
 
     @property
     def dtype(self) -> DType:
-        return self.type.dtype
+        dtype: DType = self.value.dtype
+        return dtype
 
     @property
     def is_complex(self) -> bool:
@@ -86,7 +87,7 @@ class Expr:
     @property
     def conj(self) -> Expr:
         """The complex conjugate; a real value itself."""
-        if self.value.type.dtype.kind != "c":
+        if self.value.dtype.kind != "c":
             return self
         return Expr(self.emit, self.emit(a.conjugate, self.value))
 
