@@ -333,7 +333,9 @@ class Trace:
             result = self._run(function, args, kwargs)
         finally:
             self.inside = False
-        self.log.append(Entry(function, args, kwargs, result, self.here() if self.replayed else None))
+        # The line is kept where the call may fail later.
+        line = self.here() if self.replayed or self.first_write is not None else None
+        self.log.append(Entry(function, args, kwargs, result, line))
         return result
 
     def here(self) -> Location | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from jitensor.runtime.cache import CallType
 from jitensor.runtime.signature import Keyed, Literal, Reference, Sequential, TensorSpec, TraceType
+from jitensor.variable import VariableSpec
 
 logger = logging.getLogger("jitensor")
 
@@ -139,6 +140,9 @@ def _advice(name: str, before: TraceType, now: TraceType) -> list[str]:
 
 def type_text(kind: TraceType) -> str:
     """A type as short text: `f32[64, 10]`, `3`, `[f32[2], 'a']`."""
+    if isinstance(kind, VariableSpec):
+        frozen = "" if kind.trainable else ", not trainable"
+        return f"Variable {kind.alias_id}: {type_text(TensorSpec(kind.shape, kind.dtype))}{frozen}"
     if isinstance(kind, TensorSpec):
         sizes = "..." if kind.shape.rank is None else ", ".join("?" if n is None else str(n) for n in kind.shape)
         return f"{kind.dtype.short}[{sizes}]"

@@ -56,7 +56,7 @@ class Tensor:
     holds, for small integer tensors, the elements that tracing knows (None for the others).
     """
 
-    __slots__ = ("_array", "_context", "_value", "_dtype", "_sizes", "_known", "__weakref__")
+    __slots__ = ("_array", "_context", "_value", "_dtype", "_sizes", "_known", "_writes", "__weakref__")
     __array_priority__ = 100
 
     _array: np.ndarray[Any, Any]
@@ -65,6 +65,7 @@ class Tensor:
     _dtype: DType
     _sizes: Sizes | None
     _known: np.ndarray[Any, Any] | None
+    _writes: Any  # of a slice of a Variable alone: what has its `assign` and the like
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise TypeError("Tensor cannot be called; make tensors with jt.constant or jt.convert_to_tensor")
@@ -110,6 +111,11 @@ class Tensor:
         if self._context is None:
             raise AttributeError("Tensor.graph is undefined when eager execution is enabled.")
         return self._context
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("assign", "assign_add", "assign_sub"):
+            return getattr(self._writes, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def ref(self) -> TensorReference:
         """A hashable stand-in, equal where the tensors are the same object."""

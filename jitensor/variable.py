@@ -13,7 +13,6 @@ otherwise to a new one, so such a tensor keeps its elements.
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -317,7 +316,9 @@ class Variable(Stateful):
         return self._read().__array__(dtype, copy)
 
     def __getitem__(self, key: Any) -> Any:
-        return sliced(self, key)
+        tensor = get_item(self, key)
+        tensor._writes = SliceWrites(self, key)
+        return tensor
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self._read())
@@ -514,12 +515,14 @@ def stand_in(spec: VariableSpec, name: str) -> Variable:
 # Slices that can be assigned to ---------------------------------------------------------------------------------------
 
 
-class _SliceWrites:
-    """`v[1:].assign(x)`: what a slice of a Variable adds to the tensor of its elements."""
+class SliceWrites:
+    """`v[1:].assign(x)`: what a slice of a Variable has beside the tensor of its elements."""
 
-    __slots__ = ()
-    _variable: Variable
-    _key: Any
+    __slots__ = ("_variable", "_key")
+
+    def __init__(self, variable: Variable, key: Any) -> None:
+        self._variable = variable
+        self._key = key
 
     def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
         """Writes `value`, which broadcasts, to this part of the Variable; gives the Variable."""
@@ -534,24 +537,3 @@ class _SliceWrites:
     def _write(self, op: str, value: Tensor) -> Variable:
         variable = self._variable
         return variable._assign(op, sliced_update(variable, self._key, value))
-
-
-@functools.cache
-def _slice_class(kind: type) -> type:
-    """The tensor class with writes."""
-    return type(kind.__name__, (_SliceWrites, kind), {"__slots__": ("_variable", "_key"), "__module__": kind.__module__})
-
-
-_FIELDS = ("_array", "_context", "_value", "_dtype", "_sizes", "_known")
-
-
-def sliced(variable: Variable, key: Any) -> Tensor:
-    """The elements that a subscript selects, with `assign` and its kin."""
-    tensor = get_item(variable, key)
-    kind: Any = _slice_class(type(tensor))
-    result: Any = object.__new__(kind)
-    for field in _FIELDS:
-        if hasattr(tensor, field):
-            setattr(result, field, getattr(tensor, field))
-    result._variable, result._key = variable, key
-    return result  # type: ignore[no-any-return]

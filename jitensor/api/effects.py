@@ -16,7 +16,7 @@ from jitensor.ir.types import as_dtype, bool_, string
 from jitensor.ops import TABLE
 from jitensor.recording import HostCall, bind, located, operation
 from jitensor.runtime.signature import TensorSpec
-from jitensor.tensor import Tensor, active, make_eager
+from jitensor.tensor import Stateful, Tensor, active, make_eager
 
 # Checks ---------------------------------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ def print_(
 ) -> None:
     """Writes the values when it runs, to stderr unless `output_stream` is another file. Mirrors tf.print."""
 
-    shown = list(inputs)
+    shown = [v._read() if isinstance(v, Stateful) else v for v in inputs]
     positions = [i for i, v in enumerate(shown) if isinstance(v, Tensor) and v._dtype is not string]
 
     def run(arrays: list[np.ndarray[Any, Any]]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jitensor.api.convert import convert_to_tensor
 from jitensor.api.effects import suspended
 from jitensor.recording import known_elements
-from jitensor.tensor import Tensor, active
+from jitensor.tensor import Stateful, Tensor, active
 
 
 def executing_eagerly() -> bool:
@@ -95,8 +95,8 @@ def list_logical_devices(device_type: str | None = None) -> list[PhysicalDevice]
 
 
 def is_tensor(x: Any) -> bool:
-    """Mirrors tf.is_tensor."""
-    return isinstance(x, Tensor)
+    """True for tensors and Variables. Mirrors tf.is_tensor."""
+    return isinstance(x, (Tensor, Stateful))
 
 
 def get_static_value(tensor: Any, partial: bool = False) -> Any:
