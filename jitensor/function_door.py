@@ -94,13 +94,17 @@ class State:
         self.quick[key] = concrete
 
 
-class Function(functools.partial):  # type: ignore[type-arg]
+class Function(functools.partial[Any]):
     """A function that is traced once per type of its arguments. Made by `jt.function`. Mirrors tf.types.experimental.
     PolymorphicFunction.
 
     A partial is what CPython calls without a Python frame: its function is `_call` first, and a native entry in front
     of that once a trace of eager tensors has been called often enough to be worth one.
     """
+
+    __setstate__: Callable[[Any], None]
+    _slow: Callable[..., Any]
+    _native: entry.NativeEntry | None
 
     def __new__(cls, python_function: Callable[..., Any], options: Options) -> Function:
         def slow(*args: Any, **kwargs: Any) -> Any:

@@ -45,7 +45,7 @@ class Signature(NamedTuple):
         return "\n".join([self.key, *("    " + n for n in self.narrowed)])
 
 
-class JitFunction(functools.partial):
+class JitFunction(functools.partial[Any]):
     """A NumPy function whose calls run compiled programs. Made by `jt.jit`.
 
     A partial is what CPython calls without a Python frame: its function is the Python path first, and a native entry in

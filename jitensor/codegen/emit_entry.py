@@ -143,7 +143,7 @@ class EntrySpec(Record):
     program: Program
     passed: int
     keywords: list[int]
-    variants: list[Variant]
+    variants: list[Variant | None]  # of each step; None for a library call
     outputs: list[Any]
     is_tuple: bool
     tensor: TensorParts | None = None
@@ -495,7 +495,9 @@ class _Writer:
     def launch_arguments(self, k: int, step: Launch) -> tuple[str, list[str]]:
         """The integer arguments of a launch on the stack."""
         values = [self.integer(n, self.sizes) for n in step.binding.ints]
-        kernel, kept, pairs = self.spec.variants[k]
+        variant = self.spec.variants[k]
+        assert variant is not None
+        kernel, kept, pairs = variant
         for position, known in pairs:
             self.require(self.compare("eq", values[position], str(known)))
         if kernel.scratch and kernel.parallel and any(kernel.reduced):
@@ -733,7 +735,9 @@ class _Writer:
             if not isinstance(step, Launch):
                 calls.append((self.product_call(step, values), "", None))
                 continue
-            kernel = self.spec.variants[k][0]
+            variant = self.spec.variants[k]
+            assert variant is not None
+            kernel = variant[0]
             # Behind the buffers the driver puts the place of partial results, under two types.
             pointers = self.set("bufs", f"alloca [{max(len(step.buffers), 1) + 2 * kernel.chunked} x ptr]")
             for i, number in enumerate(step.buffers):
