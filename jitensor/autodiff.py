@@ -20,6 +20,7 @@ from jitensor.ir.graph import CONSTANT, Graph, GraphBuilder, Node, Value
 from jitensor.ops.arithmetic import add
 from jitensor.ops.structure import full
 from jitensor.ops.vjps import Onto
+from jitensor.records import Record
 
 Emit = Callable[..., Any]
 
@@ -140,8 +141,7 @@ def _accumulate(emit: Emit, total: dict[int, Any], value: Value, part: Any) -> N
 # Graphs ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Gradient:
+class Gradient(Record):
     """A graph of a function and its derivatives. Its outputs are those of the function, then one for each True of
     `connected`, which has an item for each `wrt` (forward mode: for each output)."""
 
@@ -204,8 +204,7 @@ def jvp_graph(graph: Graph, wrt: Sequence[int], *, sizes: Resolver | None = None
     return Gradient(result, tuple(t is not None for t in found))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pullback:
+class Pullback(Record):
     """A function split into two programs.
 
     forward: the function; its outputs, then what `backward` needs saved (`saved` of them).

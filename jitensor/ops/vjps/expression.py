@@ -5,7 +5,6 @@ Must not know any rule.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -137,13 +136,15 @@ def _cotangent(formula: list[Expr], partial: Partial, operand: Any) -> Any:
     return unbroadcast(result.emit, result.value, operand.type)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Onto:
     """A cotangent that touches a part of its operand. `alone()` is the whole cotangent; `add(total)` adds the part to
     one, so that many parts of one operand are written in place instead of each being padded with zeros."""
 
-    alone: Callable[[], Any]
-    add: Callable[[Any], Any]
+    __slots__ = ("alone", "add")
+
+    def __init__(self, alone: Callable[[], Any], add: Callable[[Any], Any]) -> None:
+        self.alone = alone
+        self.add = add
 
 
 def flat(*primitives: Primitive) -> None:
