@@ -13,6 +13,7 @@ from jitensor import pipeline
 from jitensor.ir.dims import evaluate
 from jitensor.ir.interpret import concrete
 from jitensor.runtime import executor
+from jitensor.runtime import memory as store
 from jitensor.runtime.counters import counters
 from tests.graphs import RandomGraph, expected, random_graph
 
@@ -74,12 +75,11 @@ def call_and_compare(executable: pipeline.Executable, g: RandomGraph, sizes: Map
     after = [None if m is None else m.copy() for m in memories]
     position = {v.id: i for i, v in enumerate(graph.inputs)}
     poison = PoisonedMemory()
-    shim = types.SimpleNamespace(**{**vars(np), "empty": poison.empty})
-    executor.np = shim  # type: ignore[assignment]
+    executor.memory = types.SimpleNamespace(empty=poison.empty)  # type: ignore[assignment]
     try:
         results = executable(arguments, sizes)
     finally:
-        executor.np = np
+        executor.memory = store
     for k, (result, want) in enumerate(zip(results, wanted, strict=True)):
         compare(result, want, exact, graph.outputs[k].id in g.rough, f"output {k} ({graph.outputs[k]}) of g{g.seed}")
     for (target, value), want in zip(graph.updates, news, strict=True):
