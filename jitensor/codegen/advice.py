@@ -16,7 +16,7 @@ def advise(length: int, fmas: int, *, accumulates: bool) -> tuple[str, int] | No
     """
     if length <= SHORT:
         return None
-    waiting = fmas * 5 > length
+    waiting = fmas * 7 > length
     if length <= LONG and waiting:
         return "interleave.count", 4 if length <= MIDDLE else 2
     if length <= LONG or accumulates:

@@ -187,6 +187,6 @@ def power(a: Any, b: Any) -> Any:
         short = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}.get(b)
         if short is not None:
             return call(short, a)
-    if isinstance(a, Tracer) and a.dtype.kind in "iu" and type(b) is int and b == 2 and a.weak is None:
+    if isinstance(a, Tracer) and a.dtype.kind in "biu" and type(b) is int and b == 2 and a.weak is None:
         return call(np.square, a)
     return binary(np.power, a, b)

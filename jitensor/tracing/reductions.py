@@ -48,6 +48,8 @@ def normalise_axes(axis: Any, rank: int) -> Axes:
     items = axis if isinstance(axis, (tuple, list)) else (axis,)
     if isinstance(axis, list):
         raise TypeError("'list' object cannot be interpreted as an integer")
+    if rank == 0 and not isinstance(axis, tuple) and operator.index(axis) in (0, -1):
+        return ()  # NumPy's reductions take a 0-d array for a line of one element
     axes = [normalise_axis(a, rank) for a in items]
     if len(set(axes)) != len(axes):
         raise ValueError("duplicate value in 'axis'")

@@ -148,6 +148,8 @@ def pad(emit: Emit, x: Any, widths: Sequence[tuple[Size, Size]], mode: str = "co
         return _pad_constant(emit, x, widths, value)
     for axis, (before, after) in enumerate(widths):
         n = x.type.shape[axis]
+        if not dims.same(before + after, 0) and dims.same(n, 0):
+            raise ShapeError(f"can't extend empty axis {axis} using modes other than 'constant' or 'empty'")
         parts = [_padding(emit, x, axis, before, mode, True), x, _padding(emit, x, axis, after, mode, False)]
         kept = [p for p in parts if not (isinstance(p.type.shape[axis], int) and p.type.shape[axis] == 0 and n != 0)]
         x = concatenate(emit, kept, axis) if kept else x
