@@ -561,6 +561,8 @@ def _leaf_type(value: Any) -> TraceType:
     except TypeError:
         pass  # not weakly referenceable, or not hashable
     try:
+        if isinstance(value, slice):
+            raise TypeError  # hashable only from Python 3.12 on: no key on any
         return Literal(value)
     except TypeError:
         raise TypeError(
