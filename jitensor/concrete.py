@@ -192,7 +192,11 @@ class ConcreteFunction:
         known = dict(zip(map(id, [*self._inputs, *self._host_results]), [*arguments, *saved], strict=True))
         with recording(trace):
             reads = self._log_again(trace, known, values)
-            sources = [*[[a] for a in arguments], *[reads[id(s.variable)] for s in slots], *[[c] for c in self._captured]]
+            sources = [
+                *[[a] for a in arguments],
+                *[reads[id(s.variable)] for s in slots],
+                *[[c] for c in self._captured],
+            ]
             flat = [t for tensors, w in zip(sources, wanted, strict=True) if w for t in tensors]
             parts = iter(gradients(trace, trace.log, [known[id(t)] for t in targets], cotangents, flat))
             sums = []
@@ -721,7 +725,12 @@ class _Replayed:
         return segment
 
     def _segment(
-        self, position: int, arrays: dict[int, Any], known: dict[int, Any], actual: Mapping[int, Variable], end: int = -1
+        self,
+        position: int,
+        arrays: dict[int, Any],
+        known: dict[int, Any],
+        actual: Mapping[int, Variable],
+        end: int = -1,
     ) -> Segment:
         trace = Trace(self.name, "replay")
         trace.actual = dict(actual)
@@ -755,9 +764,7 @@ class _Replayed:
                 return position
         raise AssertionError("no entry has the effect")
 
-    def _replay(
-        self, trace: Trace, position: int, here: dict[int, Tensor], end: int
-    ) -> tuple[int, tuple[int, ...]]:
+    def _replay(self, trace: Trace, position: int, here: dict[int, Tensor], end: int) -> tuple[int, tuple[int, ...]]:
         """Runs op functions from `position` on; gives where it ended and the keys whose values are wanted there."""
 
         def now(tensor: Tensor) -> Tensor:

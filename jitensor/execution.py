@@ -61,7 +61,9 @@ class Execution:
         does_something = self.graph.outputs or self.graph.updates or any(n.primitive.effects for n in self.graph.nodes)
         self.executable = pipeline.build(self.graph) if does_something else None
         self.writes = bool(self.in_place or self.stores)
-        self._olds = sorted({s.position for s in (*self.order, *self.sources, *[s for _, s in self.stores]) if s.kind == "old"})
+        self._olds = sorted(
+            {s.position for s in (*self.order, *self.sources, *[s for _, s in self.stores]) if s.kind == "old"}
+        )
 
     def _in_place(self, graph: Graph, values: list[Value], finals: dict[int, Value]) -> list[int]:
         if any(n.primitive.effects for n in graph.nodes):

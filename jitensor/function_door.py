@@ -172,7 +172,9 @@ class Function(functools.partial[Any]):
                 return
             if self._native is None:
                 self._native = entry.NativeEntry(self._name, self._slow)
-                self.__setstate__((self._native.callable, (), {}, self.__dict__))  # a partial's way to change its function
+                self.__setstate__(
+                    (self._native.callable, (), {}, self.__dict__)
+                )  # a partial's way to change its function
             self._native.install(made)
 
     def _quick_key(self, args: tuple[Any, ...]) -> Any:
@@ -186,9 +188,7 @@ class Function(functools.partial[Any]):
             key.append(argument._dtype.short)
         return tuple(key)
 
-    def _run_and_tell(
-        self, concrete: ConcreteFunction, tensors: list[Tensor], variables: Sequence[Variable]
-    ) -> Any:
+    def _run_and_tell(self, concrete: ConcreteFunction, tensors: list[Tensor], variables: Sequence[Variable]) -> Any:
         """Runs a new trace and reports it: its reason, its cost, what was compiled."""
         before, location = counters(), self._location()
         result = concrete.run(tensors, variables)

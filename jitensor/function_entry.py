@@ -150,5 +150,3 @@ def parts() -> TensorParts:
             raise Unsupported("a Tensor does not lie in memory as expected")
         offsets[name] = places[0]
     return TensorParts(*[offsets[name] for name in markers])
-
-

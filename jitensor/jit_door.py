@@ -357,9 +357,7 @@ class BoundJitFunction(functools.partial):
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, BoundJitFunction)
-            and self.__func__ is other.__func__
-            and self.__self__ is other.__self__
+            isinstance(other, BoundJitFunction) and self.__func__ is other.__func__ and self.__self__ is other.__self__
         )
 
     def __hash__(self) -> int:
@@ -438,9 +436,7 @@ def _unpickle(module: str, qualname: str) -> Any:
 @overload
 def jit(function: Callable[..., Any]) -> JitFunction: ...
 @overload
-def jit(
-    function: None = None, *, donate: str | Sequence[str] = ()
-) -> Callable[[Callable[..., Any]], JitFunction]: ...
+def jit(function: None = None, *, donate: str | Sequence[str] = ()) -> Callable[[Callable[..., Any]], JitFunction]: ...
 def jit(function: Callable[..., Any] | None = None, *, donate: str | Sequence[str] = ()) -> Any:
     """The function compiled: same arguments, same results as NumPy gives, fused native loops. `@jt.jit` or `@jt.jit()`.
 
@@ -470,5 +466,3 @@ def _compiled(names: tuple[str, ...], function: Any) -> Any:
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"jit: {function!r} is not a Python function; decorate a function made by def or lambda")
     return JitFunction(donating(function, inspect.signature(function), names) if names else function)
-
-

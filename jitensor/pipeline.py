@@ -1,12 +1,12 @@
 """From a graph to something that runs, all stages in order on one screen.
 
-    outline     sizes and constants out, so that graphs share programs       passes.abstract
-    simplify    named rules, verified                                        passes.simplify
-    fuse        groups and calls over buffers                                codegen.fuse
-    lower       kernels: canonical text, generic in sizes                    codegen.kernel
-    schedule    loop nests                                                   codegen.schedule
-    emit        LLVM IR or @njit source                                      codegen.emit_llvm, emit_numba
-    compile     machine code, from this process, from disk, or new           runtime.compiler
+outline     sizes and constants out, so that graphs share programs       passes.abstract
+simplify    named rules, verified                                        passes.simplify
+fuse        groups and calls over buffers                                codegen.fuse
+lower       kernels: canonical text, generic in sizes                    codegen.kernel
+schedule    loop nests                                                   codegen.schedule
+emit        LLVM IR or @njit source                                      codegen.emit_llvm, emit_numba
+compile     machine code, from this process, from disk, or new           runtime.compiler
 """
 
 from __future__ import annotations

@@ -156,7 +156,17 @@ class Variable(Stateful):
     None.
     """
 
-    __slots__ = ("_array", "_dtype", "_shape", "_trainable", "_name", "_lock", "_aggregation", "__dict__", "__weakref__")
+    __slots__ = (
+        "_array",
+        "_dtype",
+        "_shape",
+        "_trainable",
+        "_name",
+        "_lock",
+        "_aggregation",
+        "__dict__",
+        "__weakref__",
+    )
     __array_priority__ = 110
     SaveSliceInfo = None
 
@@ -185,7 +195,9 @@ class Variable(Stateful):
         value = _initial_tensor(initial_value, None if dtype is None else as_dtype(dtype))
         declared = value.shape if shape is None else TensorShape(shape)
         if not declared.is_compatible_with(value.shape):
-            raise ValueError(f"Variable: the initial value has shape {value.shape}, which shape={declared} does not cover")
+            raise ValueError(
+                f"Variable: the initial value has shape {value.shape}, which shape={declared} does not cover"
+            )
         if value.dtype is string:
             raise TypeError("Variable: strings cannot be Variables; keep them as tensors or Python values")
         self._set(declared, value.dtype, trainable is None or bool(trainable), name or "Variable")
@@ -362,11 +374,15 @@ class Variable(Stateful):
         """Makes `value` the Variable's value; gives the Variable. Raises ValueError for another shape or dtype."""
         return self._assign("assign", convert_to_tensor(value, self._dtype))
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         """Adds `delta`, which has the Variable's shape and dtype."""
         return self._change("assign_add", elementwise.add, np.add, delta)
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         """Subtracts `delta`, which has the Variable's shape and dtype."""
         return self._change("assign_sub", elementwise.subtract, np.subtract, delta)
 
@@ -398,7 +414,10 @@ class Variable(Stateful):
         if needed.is_compatible_with(tensor.shape):
             return
         message = describe(
-            op, f"the value has shape {tensor.shape}", f"{self.name} has shape {needed}", "Reshape or broadcast the value"
+            op,
+            f"the value has shape {tensor.shape}",
+            f"{self.name} has shape {needed}",
+            "Reshape or broadcast the value",
         )
         kind = ShapeError if op == "assign" or active.context is not None else InvalidArgumentError
         raise kind(message, location=user_location())
@@ -528,10 +547,14 @@ class SliceWrites:
         """Writes `value`, which broadcasts, to this part of the Variable; gives the Variable."""
         return self._write("assign", convert_to_tensor(value, self._variable.dtype))
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         return self._write("assign_add", elementwise.add(get_item(self._variable, self._key), delta))
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
         return self._write("assign_sub", elementwise.subtract(get_item(self._variable, self._key), delta))
 
     def _write(self, op: str, value: Tensor) -> Variable:

@@ -211,9 +211,7 @@ class _Lowering:
         member = self.group.members[value_id]
         node = member.node
         dtype = next(v.dtype for v in node.outputs if v.id == value_id)
-        args = tuple(
-            [self._operand(o, v.dtype) for o, v in zip(member.operands, node.inputs, strict=True)]
-        )
+        args = tuple([self._operand(o, v.dtype) for o, v in zip(member.operands, node.inputs, strict=True)])
         if node.primitive.family == "creation":
             axis = next(a for a in member.axes if a is not None).find()
             self.fixed.add(axis)

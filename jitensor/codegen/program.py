@@ -129,9 +129,7 @@ class Program:
             return len(parts) - 1
 
         self.shape_at = {i: [put(n) for n in self.buffers[i].shape] for i in range(len(self.buffers))}
-        self.ints_at = [
-            [put(n) for n in s.binding.ints] if isinstance(s, Launch) else [] for s in self.steps
-        ]
+        self.ints_at = [[put(n) for n in s.binding.ints] if isinstance(s, Launch) else [] for s in self.steps]
         self.operand_views_at = [
             [(put(v.offset), [put(n) for n in v.shape], [put(n) for n in v.strides]) for v in s.call.operands]
             if isinstance(s, CallStep) else [] for s in self.steps

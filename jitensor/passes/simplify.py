@@ -1,11 +1,11 @@
 """Simplification: named rules over a skeleton. Each keeps results, nan, infinities and signed zeros included.
 
-    integer_power   power x {2 .. 6}                    -> products
-    sink_slice      slice (op a b)                      -> op (slice a) (slice b), where nobody else needs the rest
-    sink_reshape    reshape (op a b), shapes equal      -> op (reshape a) (reshape b)
-    whole_update    update_slice of everything          -> the new value
-    same_cast       cast to the dtype it has            -> the operand
-    differentiated  stop_gradient x, custom_gradient x  -> x, derivatives being taken by now
+integer_power   power x {2 .. 6}                    -> products
+sink_slice      slice (op a b)                      -> op (slice a) (slice b), where nobody else needs the rest
+sink_reshape    reshape (op a b), shapes equal      -> op (reshape a) (reshape b)
+whole_update    update_slice of everything          -> the new value
+same_cast       cast to the dtype it has            -> the operand
+differentiated  stop_gradient x, custom_gradient x  -> x, derivatives being taken by now
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def _sink_slice(r: Rewriter, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
         if all(n == 1 for n in v.shape):
             operands.append(v)
             continue
-        parts = [
-            (0, 1, 1) if n == 1 else (starts[d], sizes[d], steps[d]) for d, n in enumerate(v.shape, shift)
-        ]
+        parts = [(0, 1, 1) if n == 1 else (starts[d], sizes[d], steps[d]) for d, n in enumerate(v.shape, shift)]
         own = TensorType(v.dtype, tuple(p[1] for p in parts))
         operands.append(
             r.add(_SLICE, (v,), own, node.location, starts=tuple(p[0] for p in parts), sizes=own.shape,

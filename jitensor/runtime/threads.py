@@ -16,7 +16,16 @@ import threading
 from typing import Any
 
 from jitensor import settings
-from jitensor.codegen.emit_pool import CREATED, HELPED_CHUNKS, OWED, POOL_WORDS, RUN, SHARED_LAUNCHES, THREADS, emit_pool
+from jitensor.codegen.emit_pool import (
+    CREATED,
+    HELPED_CHUNKS,
+    OWED,
+    POOL_WORDS,
+    RUN,
+    SHARED_LAUNCHES,
+    THREADS,
+    emit_pool,
+)
 from jitensor.runtime.compiler import Code, uncounted_code
 
 _DRIVER = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 6, ctypes.c_int64)

@@ -267,7 +267,9 @@ def _traced_size(number: IntNumber) -> Any:
     raise NotImplementedError("tracing.arrays installs it")
 
 
-TRACED_SIZE: Callable[[IntNumber], Any] = _traced_size  # tracing.arrays puts here how a size that only the data tell becomes a traced number
+TRACED_SIZE: Callable[[IntNumber], Any] = (
+    _traced_size  # tracing.arrays puts here how a size that only the data tell becomes a traced number
+)
 
 
 def is_unknown(value: Any) -> bool:
