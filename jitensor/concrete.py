@@ -125,7 +125,7 @@ class ConcreteFunction:
         outputs, saved = results[:count], results[count:]
         given = {id(t) for t in tensors}
         outputs = [make_eager(t._array, t._dtype) if id(t) in given else t for t in outputs]
-        wanted = tuple([*tracked, *watched, *captured])
+        wanted = (*tracked, *watched, *captured)
         made = [t for t, o in zip(outputs, self._outputs, strict=True) if o._context is not None]
         for tape in active.tapes:
             tape.record(self._call_primitive(wanted), (*tensors, *values, *self._captured, *saved), {}, made)
@@ -209,7 +209,7 @@ class ConcreteFunction:
 
     def _log_again(self, trace: Trace, known: dict[int, Tensor], values: Sequence[Tensor]) -> dict[int, list[Tensor]]:
         """Logs this function's calls without its effects; gives the tensors read from each Variable."""
-        current = {i: v for i, v in zip(self.trace.slots, values, strict=True)}
+        current = dict(zip(self.trace.slots, values, strict=True))
         reads: dict[int, list[Tensor]] = {i: [] for i in self.trace.slots}
 
         def here(tensor: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def make(concrete: ConcreteFunction, args: Sequence[Any], counter: Any) -> entry
         raise Unsupported("an argument is not part of the program")
     outputs: list[Any] = []
     for position, dtype in enumerate(runner.only_results):
-        sizes = word(tuple([n for n in executable.graph.outputs[position].shape]))
+        sizes = word(tuple(executable.graph.outputs[position].shape))
         outputs.append(("tensor", position, sizes, word(dtype)))
     spec = EntrySpec(
         arguments=arguments,

@@ -1,8 +1,10 @@
-"""Plain records: classes that only hold fields, cheap to define (a dataclass costs 0.3 ms at import, a record 0.02).
+"""Plain records: classes that only hold fields.
 
-class Load(Record):
-    name: str
-    type: str = "f64"
+    class Load(Record):
+        name: str
+        type: str = "f64"
+
+They are cheap to define: a dataclass costs 0.3 ms at import, a record 0.02.
 """
 
 from __future__ import annotations

@@ -484,8 +484,7 @@ put_arithmetic_on(Variable)
 
 def _unpickled(array: Array, shape: TensorShape, dtype: DType, trainable: bool, name: str) -> Variable:
     with _no_scopes():
-        variable = Variable(array, trainable, name=name, dtype=dtype, shape=shape)
-    return variable
+        return Variable(array, trainable, name=name, dtype=dtype, shape=shape)
 
 
 @contextlib.contextmanager
