@@ -16,9 +16,9 @@ from jitensor.concrete import ConcreteFunction
 from jitensor.function_door import Function, function, functions_run_eagerly, run_functions_eagerly
 from jitensor.ir import types
 from jitensor.ir.types import DType
+from jitensor.module import Module
 from jitensor.runtime.signature import TensorSpec, TraceType, TracingContext
 from jitensor.runtime.tensor_shape import TensorShape
-from jitensor.module import Module
 from jitensor.tensor import Tensor
 from jitensor.variable import Variable, VariableSpec
 
