@@ -17,6 +17,7 @@ import numpy as np
 from jitensor.codegen.emit_entry import (
     FIRST_WORD,
     ArrayArg,
+    Attribute,
     EntrySpec,
     FloatStep,
     Guard,
@@ -86,6 +87,7 @@ class _Maker:
         self.form = form
         self.key = key
         self.values = values
+        self.object_at: dict[str, int] = {}  # leaf that is an object -> its number among the arguments
         self.objects: list[Any] = []  # what the context's last words point to
         self.scope: dict[str, int | Dim] = {}
         self.size_floats: list[FloatStep] = []  # sizes that the program reads as numbers
@@ -164,6 +166,7 @@ class _Maker:
                 arguments.append(ObjectArg(slot, self._word(value)))
             elif kind == "object":
                 # By address alone: when the object goes, the entry is cleared with its trace.
+                self.object_at[f"a{leaf}"] = len(arguments)
                 arguments.append(ObjectArg(slot, self._word(Address(id(value)))))
                 leaf += 1
             else:
@@ -252,7 +255,7 @@ class _Maker:
             raise Unsupported("a variable is compared in Python")
         return SameObject(self._place(left), self._word(self.trace.constants[right.id]))
 
-    def _place(self, tree: ast.expr) -> Place:
+    def _place(self, tree: ast.expr) -> Place | Attribute:
         """`c_3['np']` or `c_7.cell_contents`"""
         constants = self.trace.constants
         holder = constants.get(tree.value.id) if isinstance(tree, (ast.Subscript, ast.Attribute)) and isinstance(
@@ -263,6 +266,12 @@ class _Maker:
             return Place((self._word(holder), self._word(own)))
         if isinstance(tree, ast.Attribute) and tree.attr == "cell_contents" and type(holder) is CellType:
             return Place((self._word(holder),))
+        if isinstance(tree, ast.Attribute):
+            name = self._word(sys.intern(tree.attr))
+            if isinstance(tree.value, ast.Name) and tree.value.id in self.object_at:
+                return Attribute(self.object_at[tree.value.id], name)
+            if isinstance(tree.value, ast.Attribute):
+                return Attribute(self._place(tree.value), name)
         raise Unsupported(f"the variable {ast.unparse(tree)} is read in Python")
 
     def _int(self, tree: ast.expr) -> int | Dim:
@@ -379,7 +388,10 @@ def _shifted(item: Any, by: int) -> Any:
     return item
 
 
-def _moved(place: Place, by: int) -> Place:
+def _moved(place: Any, by: int) -> Any:
+    if isinstance(place, Attribute):
+        base = place.base if isinstance(place.base, int) else _moved(place.base, by)
+        return Attribute(base, place.name + by)
     return Place(tuple([w + by for w in place.words]))
 
 

@@ -480,3 +480,45 @@ def test_matrix_products_go_to_blas(dtype):
         np.testing.assert_allclose(f(a, b), form(a, b), rtol=1e-4, atol=1e-5, err_msg=name)
         assert python_calls(f) == before, name
         assert jt.counters().library_calls == calls + 1
+
+
+def test_attributes_are_read_at_each_call():
+    class Layer:
+        def __init__(self, k, w):
+            self.k, self.w, self.inner = k, w, None
+
+        @property
+        def doubled(self):
+            return self.k * 2.0
+
+        @jt.jit
+        def scaled(self, x):
+            return x * self.k + self.w
+
+        @jt.jit
+        def computed(self, x):
+            return x * self.doubled
+
+    layer, x = Layer(3.0, np.arange(4.0)), np.ones(4)
+    for _ in range(4):
+        layer.scaled(x)
+    jitted = Layer.__dict__["scaled"]
+    assert jitted._native is not None, reasons(jitted)
+    before = python_calls(jitted)
+    layer.k = 5.0
+    np.testing.assert_array_equal(layer.scaled(x), 5 + np.arange(4))
+    layer.w = np.full(4, 7.0)
+    np.testing.assert_array_equal(layer.scaled(x), np.full(4, 12.0))
+    layer.w[0] = 0.0
+    np.testing.assert_array_equal(layer.scaled(x), [5, 12, 12, 12])
+    assert python_calls(jitted) == before
+    layer.k = 2
+    np.testing.assert_array_equal(layer.scaled(x), [2, 9, 9, 9])
+    del layer.w
+    with pytest.raises(AttributeError):
+        layer.scaled(x)
+    references = sys.getrefcount(layer.k)
+    for k in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
+        layer.k = k
+        np.testing.assert_array_equal(layer.computed(x), np.full(4, 2 * k))
+    assert sys.getrefcount(2) <= references + 8

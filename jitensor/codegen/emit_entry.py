@@ -70,6 +70,13 @@ class Place(Record):
     words: tuple[int, ...]
 
 
+class Attribute(Record):
+    """An attribute of an argument (`base` its number in the spec) or of another attribute; `name` is a context word."""
+
+    base: Any
+    name: int
+
+
 class ArrayArg(Record):
     """A C-contiguous, aligned array. dims: a required size, or the name of the symbol that it gives. place: where it is
     read from, if it is no argument."""
@@ -78,7 +85,7 @@ class ArrayArg(Record):
     dtype: DType
     dims: tuple[int | str, ...]
     written: bool
-    place: Place | None = None
+    place: Place | Attribute | None = None
 
 
 class TensorArg(ArrayArg):
@@ -102,7 +109,7 @@ class NumberArg(Record):
     position: int
     kind: str
     name: str
-    place: Place | None = None
+    place: Place | Attribute | None = None
 
 
 class ObjectArg(Record):
@@ -110,7 +117,7 @@ class ObjectArg(Record):
 
     position: int
     word: int
-    place: Place | None = None
+    place: Place | Attribute | None = None
 
 
 class Guard(Record):
@@ -333,9 +340,10 @@ class _Writer:
         for name, word in self.known.items():
             self.symbols[name] = self.word(word, "i64")
         self.check_call()
-        self.objects = [self.argument(i) for i in range(len(self.spec.arguments))]
-        for argument, object in zip(self.spec.arguments, self.objects, strict=True):
-            self.check(argument, object)
+        self.objects: list[str] = []
+        for i, argument in enumerate(self.spec.arguments):
+            self.objects.append(self.argument(i))
+            self.check(argument, self.objects[i])
         for guard in self.spec.guards:
             self.check_guard(guard)
         for step in self.spec.floats:
@@ -400,8 +408,10 @@ class _Writer:
         found = self.fetch(guard.place)
         self.require(self.set("c", f"icmp eq ptr {found}, {self.word(guard.expected)}"))
 
-    def fetch(self, place: Place) -> str:
+    def fetch(self, place: Place | Attribute) -> str:
         """The object at a place, borrowed; null where there is none."""
+        if isinstance(place, Attribute):
+            return self.fetch_attribute(place)
         words = [self.word(w) for w in place.words]
         if len(words) == 1:
             return self.field(words[0], self.at.head, "ptr")  # a cell holds its object first
@@ -470,6 +480,22 @@ class _Writer:
         value = self.set("i", f"call i64 @PyLong_AsLongLongAndOverflow(ptr {object}, ptr {overflow})")
         self.require(self.compare("eq", self.set("o", f"load i32, ptr {overflow}"), "0", "i32"))
         self.symbols[argument.name] = value
+
+    def fetch_attribute(self, place: Attribute) -> str:
+        """What is computed on the way, and so held by nobody, goes to the Python path."""
+        holder = self.objects[place.base] if isinstance(place.base, int) else self.fetch(place.base)
+        self.declared |= {"declare ptr @PyObject_GetAttr(ptr, ptr)", "declare void @PyErr_Clear()"}
+        found = self.set("g", f"call ptr @PyObject_GetAttr(ptr {holder}, ptr {self.word(place.name)})")
+        self.serial += 1
+        n = self.serial
+        missing = self.set("c", f"icmp eq ptr {found}, null")
+        self.emit(f"br i1 {missing}, label %unset{n}, label %set{n}")
+        self.lines += [f"unset{n}:", "  call void @PyErr_Clear()", "  br label %fail", f"set{n}:"]
+        count = self.set("n", f"load i32, ptr {found}")
+        kept = self.compare("ne", count, "1", "i32")
+        self.emit(f"call void @Py_DecRef(ptr {found})")
+        self.require(kept)
+        return found
 
     def check_overlap(self) -> None:
         """An array that is written shares no memory with another array."""
