@@ -56,7 +56,7 @@ class Entry(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any
-    location: Location | None = None  # kept where the call may fail later: sizes are unknown
+    location: Location | None = None
 
 
 class HostCall(NamedTuple):
@@ -300,9 +300,10 @@ class Trace:
     def _quick(
         self, primitive: Primitive, function: Any, args: tuple[Any, ...], values: tuple[Value, ...], kind: TensorType
     ) -> Tensor:
-        value = self.builder.append(primitive, values, (), (kind,), user_location())[0]
+        line = user_location()
+        value = self.builder.append(primitive, values, (), (kind,), line)[0]
         result = make_traced(self, value, kind.dtype, kind.shape)  # type: ignore[arg-type]
-        self.log.append(Entry(function, args, {}, result))
+        self.log.append(Entry(function, args, {}, result, line))
         return result
 
     def _number(self, number: Any, dtype: DType) -> Value | None:
@@ -333,9 +334,7 @@ class Trace:
             result = self._run(function, args, kwargs)
         finally:
             self.inside = False
-        # The line is kept where the call may fail later.
-        line = self.here() if self.replayed or self.first_write is not None else None
-        self.log.append(Entry(function, args, kwargs, result, line))
+        self.log.append(Entry(function, args, kwargs, result, self.here()))
         return result
 
     def here(self) -> Location | None:
