@@ -172,8 +172,8 @@ class GradientTape:
     ) -> Any:
         """The gradient of the target, or of the sum of a nest of targets, by each of the sources, in their structure.
 
-        output_gradients: weights of the targets, of their shapes. unconnected_gradients: None or zeros for a source that
-        the target does not depend on. Raises RuntimeError where a tape that is not persistent was used before.
+        output_gradients: weights of the targets, of their shapes. unconnected_gradients: None or zeros for a source
+        that the target does not depend on. Raises RuntimeError where a tape that is not persistent was used before.
         """
         unconnected = UnconnectedGradients(unconnected_gradients)
         if self._used and not self._persistent:
@@ -437,11 +437,8 @@ def custom_gradient(f: Callable[..., Any] | None = None) -> Any:
 
 
 def _custom_eagerly(f: Callable[..., Any], operands: list[Tensor], kwargs: dict[str, Any]) -> Any:
-    tapes, active.tapes = active.tapes, ()
-    try:
-        result, grad = f(*operands, **kwargs)
-    finally:
-        active.tapes = tapes
+    # Tapes see what f computes, since its gradient may use that; the results are other tensors.
+    result, grad = f(*operands, **kwargs)
     result = nest.map_structure(lambda leaf: None if leaf is None else convert_to_tensor(leaf), result)
     fresh = nest.map_tensors(result, lambda t: make_eager(t._array, t._dtype))
     results = [t for t in nest.flatten(fresh) if isinstance(t, Tensor)]
@@ -453,7 +450,7 @@ def _custom_eagerly(f: Callable[..., Any], operands: list[Tensor], kwargs: dict[
         )
 
     primitive = Primitive("custom_gradient", "call", _no_type, _no_type, vjp=vjp)
-    for tape in tapes:
+    for tape in active.tapes:
         tape.record(primitive, operands, {}, results)
     return fresh
 
