@@ -260,7 +260,7 @@ class ConcreteFunction:
             arguments = [same.get(id(s), s) for s in self.stand_ins]
             with recording(trace):
                 outputs = self._inline(trace, inputs, arguments)
-            stand_ins = [_Unused() if id(s) in same else s for s in self.stand_ins]
+            stand_ins: list[Any] = [_Unused() if id(s) in same else s for s in self.stand_ins]
             found = ConcreteFunction(self.name, self.call_type, self.layout, trace, inputs, outputs, stand_ins)
             self._aliased[pattern] = found
         return found

@@ -284,7 +284,7 @@ class GradientTape:
             count *= n
         flat = [_source(s) for s in nest.flatten(sources)]
         rows = self._each(target, flat, count, sizes, UnconnectedGradients(unconnected_gradients))
-        found = []
+        found: list[Any] = []
         for column in zip(*rows, strict=True) if rows else [()] * len(flat):
             if not column or column[0] is None:
                 found.append(None)
@@ -361,7 +361,7 @@ class _Pause:
 def _known(target: Tensor, op: str) -> list[int]:
     if not target.shape.is_fully_defined():
         raise ValueError(f"{op}: the target is {target._text()}; its sizes must be known")
-    return [int(n) for n in target.shape.as_list()]
+    return [n for n in target.shape.as_list() if n is not None]
 
 
 def _targets(target: Any) -> list[Tensor]:

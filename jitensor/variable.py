@@ -137,6 +137,7 @@ def creation_of(trace: Any) -> Creation | None:
 
 class _Held:
     __slots__ = ("_array",)
+    _array: Array
 
 
 def _references(holder: Any) -> int:
@@ -167,6 +168,7 @@ class Variable(Stateful):
         "__dict__",
         "__weakref__",
     )
+    _array: Array | None
     __array_priority__ = 110
     SaveSliceInfo = None
 
@@ -212,7 +214,7 @@ class Variable(Stateful):
             creation.variables.append(self)
 
     def _set(self, shape: TensorShape, dtype: DType, trainable: bool, name: str) -> None:
-        self._array: Array | None = None
+        self._array = None
         self._dtype = dtype
         self._shape = shape
         self._trainable = trainable
@@ -288,7 +290,7 @@ class Variable(Stateful):
     def _read(self) -> Tensor:
         trace = active.context
         if trace is not None:
-            return trace.read(self)  # type: ignore[no-any-return]
+            return trace.read(self)
         tensor = make_eager(self._held(), self._dtype)
         for tape in active.tapes:
             tape.variable_read(self, tensor)

@@ -15,7 +15,7 @@ from jitensor.recording import bind, elements_of, located, operation
 from jitensor.tensor import Tensor, make_eager
 
 
-def get_item(x: Tensor, key: Any) -> Any:
+def get_item(x: Any, key: Any) -> Any:
     """Basic indexing. Raises TypeError for index lists and arrays."""
     items = key if isinstance(key, tuple) else (key,)
     for item in items:
