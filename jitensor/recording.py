@@ -427,7 +427,8 @@ class Trace:
             elif isinstance(operation, ReadVariable):
                 results = self.read(bound.get(id(operation.variable), operation.variable))
             elif isinstance(operation, AssignVariable):
-                results = self.assign(bound.get(id(operation.variable), operation.variable), args[0])
+                self.assign(bound.get(id(operation.variable), operation.variable), args[0])
+                results = None
             else:
                 results = self.call(operation, args, map_tensors(entry.kwargs, here))
             known.update(zip(map(id, tensors_in(entry.result)), tensors_in(results), strict=True))

@@ -304,7 +304,7 @@ class GradientTape:
         if self._recording and not persistent:
             self._stop()
         try:
-            basis = shaping.reshape(shaping.eye(count, dtype=target.dtype), [count, *sizes])
+            basis: Any = shaping.reshape(shaping.eye(count, dtype=target.dtype), [count, *sizes])
             return [self.gradient(target, sources, basis[i], unconnected) for i in range(count)]
         finally:
             self._persistent = persistent

@@ -163,7 +163,7 @@ class EntrySpec(Record):
 class SameObject(Record):
     """The variable at `place` must be the very object in word `expected`."""
 
-    place: Place
+    place: Place | Attribute
     expected: int
 
 
