@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jitensor.api.convert import cast_to, convert_to_tensor, pair, to_tensor, weak
-from jitensor.api.shaping import integers, normal_axis, part, sizes_of
+from jitensor.api.shaping import integers, normal_axis, part, shape, sizes_of
 from jitensor.api.slicing import checked_index
 from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
 from jitensor.ir.types import DType, as_dtype, bool_, int32, int64
@@ -71,6 +71,8 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
         raise ShapeError(
             f"boolean_mask: x is {x._text()} and the mask {chosen._text()}; they must agree from axis {first} on"
         )
+    if x._dtype.kind in "fc" and (active.context is not None or active.tapes):
+        return _gathered_mask(x, chosen, first)
     sizes = (*x._sizes[:first], None, *x._sizes[first + chosen.ndim :])
 
     def run(arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
@@ -80,6 +82,43 @@ def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: str = "boolean_
         return [np.ascontiguousarray(values[(*(slice(None),) * first, where_)])]
 
     return data_shaped("boolean_mask", run, [x, chosen], [TensorSpec(sizes, x._dtype)])[0]
+
+
+def _gathered_mask(x: Tensor, chosen: Tensor, first: int) -> Tensor:
+    """boolean_mask as positions and a gather, which has a gradient."""
+    last = first + chosen.ndim
+    sizes = x._sizes
+    assert sizes is not None
+    whole = TensorShape.of(sizes[first:last]).is_fully_defined() and chosen.shape.is_fully_defined()
+
+    def run(arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
+        mask = arrays[0]
+        if not whole and mask.shape != tuple(arrays[1][first:last]):
+            raise InvalidArgumentError(
+                f"boolean_mask: the tensor has shape {tuple(arrays[1])} and the mask {mask.shape}; they must agree from "
+                f"axis {first} on"
+            )
+        return [np.flatnonzero(mask)]
+
+    operands = [chosen] if whole else [chosen, shape(x)]
+    positions = data_shaped("boolean_mask", run, operands, [TensorSpec([None], int64)])[0]
+    if chosen.ndim > 1:
+        x = _flat_between(x, first, last)
+    return _gather_known(x, positions, first)
+
+
+@operation
+def _flat_between(x: Tensor, first: int, last: int) -> Tensor:
+    """x with the dimensions from `first` to before `last` as one."""
+    sizes = sizes_of(x)
+    count = int(np.prod(sizes[first:last]))
+    return bind(TABLE["reshape"], (x,), shape=(*sizes[:first], count, *sizes[last:]))
+
+
+@operation
+def _gather_known(x: Tensor, positions: Tensor, axis: int) -> Tensor:
+    """Slices at positions that are known to be in range."""
+    return bind(TABLE["gather"], (x, positions), axis=axis, mode="clip")
 
 
 def unique(x: Any, out_idx: Any = int32, name: str | None = None) -> Unique:
