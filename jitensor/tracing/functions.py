@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 
 from jitensor.ops import TABLE, promote
-from jitensor.tracing import arrays, reductions
+from jitensor.tracing import (
+    arrays,
+    functions_derived,  # noqa: F401
+    reductions,
+)
 from jitensor.tracing.arrays import (
     as_tracer,
     context_of,

@@ -27,6 +27,7 @@ from jitensor.tracing.functions_joining import _as_dtype, _into_out, concatenate
 from jitensor.tracing.functions_movement import moveaxis, ravel
 from jitensor.tracing.indexing import getitem
 from jitensor.tracing.indexing import nonzero as positions
+from jitensor.tracing.library import record_call
 from jitensor.tracing.reductions import normalise_axes, normalise_axis
 from jitensor.tracing.registry import _start, records, unsupported
 from jitensor.tracing.ufuncs import (
@@ -249,7 +250,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
         spacings = spacings * len(axes)
     by_axis = any(isinstance(s, list) or (isinstance(s, (np.ndarray, Tracer)) and s.ndim) for s in spacings)
     if by_axis or edge_order != 1:
-        raise unsupported("np.gradient with coordinate arrays or edge_order=2", "Use scalar spacings.")
+        return record_call("numpy.gradient", (f, *varargs), {"axis": axis, "edge_order": edge_order})
     results = [_gradient(x, axis, h) for axis, h in zip(axes, spacings, strict=True)]
     return results[0] if len(results) == 1 else tuple(results)
 
@@ -305,7 +306,8 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         return reductions.mean(a, axis, keepdims=keepdims)
     x = _start(a, weights)
     if weights is None:
-        raise unsupported("np.average(returned=True) without weights")
+        kept = {} if keepdims is _NO else {"keepdims": keepdims}
+        return record_call("numpy.average", (x, axis), {"returned": True, **kept})
     w = as_tracer(x.context, weights)
     if len(w.dims) == 1 and len(x.dims) > 1 and axis is not None:
         at = normalise_axis(axis, len(x.dims))

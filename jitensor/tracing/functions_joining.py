@@ -28,9 +28,10 @@ from jitensor.tracing.context import TraceContext
 from jitensor.tracing.functions_movement import atleast_1d, atleast_2d, atleast_3d, moveaxis, ravel, reshape, transpose
 from jitensor.tracing.indexing import getitem
 from jitensor.tracing.indexing import take as take_along
+from jitensor.tracing.library import record_call
 from jitensor.tracing.numbers import IntNumber, as_dim, make_int
 from jitensor.tracing.reductions import normalise_axis
-from jitensor.tracing.registry import _real_dtype, _start, records, unsupported
+from jitensor.tracing.registry import _real_dtype, _start, records
 from jitensor.tracing.ufuncs import (
     assign,
     cast,
@@ -274,7 +275,7 @@ _PAD_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
 def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
     x = _start(array)
     if mode not in _PAD_MODES:
-        raise unsupported(f"np.pad(mode={mode!r})", f"Use one of {', '.join(_PAD_MODES)}.")
+        return record_call("numpy.pad", (x, pad_width, mode), options)
     widths = _pad_widths(x, pad_width)
     values = options.pop("constant_values", 0)
     options.pop("reflect_type", None)

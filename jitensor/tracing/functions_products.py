@@ -24,12 +24,13 @@ from jitensor.tracing.arrays import (
     kind_of,
     supported,
 )
-from jitensor.tracing.functions_creation import astype
+from jitensor.tracing.functions_creation import astype, diagonal
 from jitensor.tracing.functions_joining import _into_out
 from jitensor.tracing.functions_movement import ravel, transpose
+from jitensor.tracing.library import record_call
 from jitensor.tracing.numbers import IntNumber, Number
 from jitensor.tracing.reductions import normalise_axis
-from jitensor.tracing.registry import _start, records, unsupported
+from jitensor.tracing.registry import _start, records
 from jitensor.tracing.ufuncs import (
     binary,
     call,
@@ -113,23 +114,97 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
 
 
 @records(np.einsum)
-def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = False, **options: Any) -> Any:
-    if not isinstance(subscripts, str) or "." in subscripts or options:
-        raise unsupported("np.einsum with ellipsis or lists", 'Write the subscripts out: "ij,jk->ik".')
+def einsum(*args: Any, out: Any = None, optimize: Any = False, **options: Any) -> Any:
+    """Sums of products over letters: diagonals first, then products of pairs, which go to BLAS where they can."""
+    subscripts, operands = _einsum_arguments(args)
     context = context_of(*operands)
     parts = [as_tracer(context, v) for v in operands]
-    inputs, _, output = subscripts.replace(" ", "").partition("->")
-    names = inputs.split(",")
-    if "->" not in subscripts:
-        letters = inputs.replace(",", "")
-        output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    if len(names) != len(parts) or any(len(n) != len(p.dims) for n, p in zip(names, parts, strict=True)):
-        raise ValueError("einstein sum subscripts string does not fit the operands")
-    if any(len(set(n)) != len(n) for n in names):
-        raise unsupported("np.einsum with a repeated letter in one operand", "Use np.diagonal or np.trace.")
+    names, output = _einsum_letters(subscripts, [len(p.dims) for p in parts])
+    if options.get("dtype") is not None:
+        parts = [astype(p, options["dtype"]) for p in parts]
+    taken = [_diagonals(p, n) for p, n in zip(parts, names, strict=True)]
+    parts, names = [p for p, _ in taken], [n for _, n in taken]
+    several = len(parts) > 1
+    while len(parts) > 2 and optimize is not False:
+        kept = _kept(names, output)
+        parts, names = [_einsum_product(parts[:2], names[:2], kept), *parts[2:]], [kept, *names[2:]]
     result = _einsum_product(parts, names, output)
-    result = fresh(context, result.value(), scalar=not result.dims, layout=result.layout)
+    layout = None if several and optimize is False else result.layout
+    result = fresh(context, result.value(), scalar=not result.dims, layout=layout)
     return result if out is None else _into_out(result, out)
+
+
+def _kept(names: list[str], output: str) -> str:
+    """The letters of the first two operands that the others or the result need."""
+    later = set(output).union(*names[2:])
+    return "".join(c for c in dict.fromkeys(names[0] + names[1]) if c in later)
+
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def _einsum_arguments(args: tuple[Any, ...]) -> tuple[str, list[Any]]:
+    """(subscripts, operands) of either way to call einsum: with a string, or with lists of axis numbers."""
+    if isinstance(args[0], str):
+        return args[0].replace(" ", ""), list(args[1:])
+
+    def text(axes: Any) -> str:
+        return "".join("..." if i is Ellipsis else _LETTERS[operator.index(i)] for i in axes)
+
+    count = len(args) // 2
+    subscripts = ",".join(map(text, args[1 : 2 * count : 2]))
+    if len(args) % 2:
+        subscripts += "->" + text(args[-1])
+    return subscripts, list(args[0 : 2 * count : 2])
+
+
+def _einsum_letters(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
+    """The letters of each operand and of the result, every ellipsis written out."""
+    inputs, arrow, output = subscripts.partition("->")
+    names = inputs.split(",")
+    if len(names) != len(ranks):
+        fewer = "more" if len(names) < len(ranks) else "fewer"
+        raise ValueError(
+            f"{fewer} operands provided to einstein sum function than specified in the subscripts string"
+        )
+    extra = [rank - len(name.replace("...", "")) for name, rank in zip(names, ranks, strict=True)]
+    for i, (name, more) in enumerate(zip(names, extra, strict=True)):
+        if more < 0:
+            raise ValueError(f"einstein sum subscripts string contains too many subscripts for operand {i}")
+        if more and "..." not in name:
+            raise ValueError(
+                "operand has more dimensions than subscripts given in einstein sum, but no '...' ellipsis provided to "
+                "broadcast the extra dimensions."
+            )
+    spare = [c for c in reversed(_LETTERS) if c not in subscripts]
+    around = "".join(spare[: max(extra)])
+    names = [n.replace("...", around[len(around) - more :]) for n, more in zip(names, extra, strict=True)]
+    letters = "".join(names)
+    if not arrow:
+        output = around + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in around))
+    output = output.replace("...", around)
+    missing = next((c for c in output if c not in letters), None)
+    if missing is not None:
+        raise ValueError(
+            f"einstein sum subscripts string included output subscript '{missing}' which never appeared in an input"
+        )
+    return names, output
+
+
+def _diagonals(x: Tracer, name: str) -> tuple[Tracer, str]:
+    """The array with one axis for each letter, and its letters: axes of equal letters become their diagonal."""
+    for letter in dict.fromkeys(name):
+        while name.count(letter) > 1:
+            first = name.index(letter)
+            second = name.index(letter, first + 1)
+            if not dims.same(x.dims[first], x.dims[second]):
+                raise ValueError(
+                    f"dimensions in single operand for collapsing index '{letter}' don't match "
+                    f"({x.context.hint(x.dims[first])} != {x.context.hint(x.dims[second])})"
+                )
+            x = diagonal(x, 0, first, second)  # the new axis comes last
+            name = name[:first] + name[first + 1 : second] + name[second + 1 :] + letter
+    return x, name
 
 
 def _einsum_product(parts: list[Tracer], names: list[str], output: str) -> Tracer:
@@ -164,7 +239,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if a.dtype.kind in "iub":
         a = astype(a, float)
     if ord is not None and not (isinstance(axis, int) or len(a.dims) == 1) and ord not in ("fro", "f"):
-        raise unsupported(f"np.linalg.norm(ord={ord!r}) of a matrix", "Give an axis.")
+        return record_call("numpy.linalg.norm", (a, ord, axis, keepdims))
     size = call(np.absolute, a)
     if ord is None or ord in (2, "fro", "f"):
         return call(np.sqrt, reductions.sum_(call(np.square, size), axis, keepdims=keepdims))

@@ -24,6 +24,7 @@ from jitensor.tracing.functions_movement import ravel, transpose
 from jitensor.tracing.indexing import getitem
 from jitensor.tracing.indexing import nonzero as positions
 from jitensor.tracing.indexing import take as take_along
+from jitensor.tracing.library import record_call
 from jitensor.tracing.numbers import Number, make_int
 from jitensor.tracing.reductions import normalise_axis
 from jitensor.tracing.registry import RECORDED, _start, records, unsupported
@@ -58,7 +59,7 @@ def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stab
 def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
     context = context_of(a, v)
     if sorter is not None:
-        raise unsupported("np.searchsorted(sorter=)")
+        return record_call("numpy.searchsorted", (a, v, side, sorter))
     x, y = as_tracer(context, a), as_tracer(context, v)
     dtype = promote.result_type(supported(x.dtype), supported(y.dtype))
     value = context.emit(TABLE["searchsorted"], to_dtype(context, x, dtype), to_dtype(context, y, dtype), side=side)

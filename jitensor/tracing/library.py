@@ -99,10 +99,9 @@ class CallText:
             return f"slice({self.of(x.start)}, {self.of(x.stop)}, {self.of(x.step)})"
         if isinstance(x, type) and (x in (bool, int, float, complex) or issubclass(x, np.generic)):
             return f"dtype({np.dtype(x).str!r})"
-        if isinstance(x, np.ufunc) and getattr(np, x.__name__, None) is x:
-            return f"numpy.{x.__name__}"
-        if callable(x) and getattr(x, "__module__", None) == "numpy" and getattr(np, x.__name__, None) is x:
-            return f"numpy.{x.__name__}"
+        name = getattr(x, "__name__", "")
+        if callable(x) and getattr(np, name, None) is x:
+            return f"numpy.{name}"
         raise unsupported(f"{self.name} with an argument of type {type(x).__name__}")
 
 
@@ -113,9 +112,14 @@ def record_call(
     *,
     data: bool = False,
     int_operands: bool = False,
+    exact: bool = False,
+    all_sizes: bool = False,
 ) -> Any:
-    """`name(*args, **options)`, run by NumPy at each call. data: the results' sizes depend on the operands' data.
-    int_operands: Python ints are operands too; otherwise their values belong to the trace."""
+    """`name(*args, **options)`, run by NumPy at each call.
+
+    data: sizes of the results depend on the operands' data; all_sizes: each of them does. exact: the results' rank
+    depends on sizes, which then belong to the trace. int_operands: Python ints are operands too; otherwise their values
+    belong to the trace."""
     options = dict(options or {})
     out = options.pop("out", None)
     context = context_of(*_flat((*args, *options.values(), out)))
@@ -124,7 +128,7 @@ def record_call(
     if not call.operands:
         result = _tree(call_of(text, 0)(), iter(lambda: None, 0), constant=context)
     else:
-        result = Sampling(context, text, call.operands, data).record()
+        result = Sampling(context, text, call.operands, data, all_sizes).record(exact)
     if out is None:
         return result
     target = as_tracer(context, out[0] if isinstance(out, tuple) else out)
@@ -181,17 +185,22 @@ class _NoFit(Exception):
 class Sampling:
     """Finds the types of a call's results by running it on samples, and records it."""
 
-    def __init__(self, context: TraceContext, text: str, operands: Sequence[Operand], data: bool) -> None:
+    def __init__(
+        self, context: TraceContext, text: str, operands: Sequence[Operand], data: bool, all_sizes: bool
+    ) -> None:
         self.context = context
         self.text = text
         self.operands = operands
         self.data = data
+        self.all_sizes = all_sizes
         self.call: Callable[..., Any] = call_of(text, len(operands))
         found = dict.fromkeys(context.canonical(n) for o in operands for n in o.value.shape)
         self.variables = [n for n in found if isinstance(n, Dim)]
         self.hints = [context.hint(n) for n in self.variables]
 
-    def record(self) -> Any:
+    def record(self, exact: bool = False) -> Any:
+        if exact:
+            return self.recorded(*self.narrowed())
         try:
             return self.recorded(*self.run())
         except _NoFit:  # an expression of the sizes is not known: they belong to the trace
@@ -199,7 +208,7 @@ class Sampling:
 
     def recorded(self, rows: list[list[int]], results: list[list[Any]]) -> Any:
         self.variables = [self.context.canonical(n) for n in self.variables]  # type: ignore[misc]
-        first = list(leaves(results[0][0]))
+        first = list(leaves(results[-1][-1]))
         every = [[list(leaves(r)) for r in kinds] for kinds in results]
         if any(len(r) != len(first) for kinds in every for r in kinds):
             raise unsupported(self.text, "The number of its results depends on sizes or data.")
@@ -263,7 +272,7 @@ class Sampling:
     def attempt(self, rows: list[list[int]]) -> list[list[Any]] | None:
         try:
             return [[self.sample(row, contents) for contents in self.kinds()] for row in rows]
-        except (ValueError, IndexError, TypeError, ArithmeticError, np.linalg.LinAlgError):
+        except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError, RuntimeError, np.linalg.LinAlgError):
             return None  # NumPy's own error is raised by the attempt with the sizes of this call
 
     def kinds(self) -> Sequence[str]:
@@ -273,7 +282,8 @@ class Sampling:
         sizes = dict(zip(self.variables, row, strict=True))
         arrays = []
         for operand in self.operands:
-            shape = tuple([sizes.get(self.context.canonical(n), n) for n in operand.value.shape])
+            actual = [self.context.canonical(n) for n in operand.value.shape]
+            shape = tuple([sizes[n] if isinstance(n, Dim) else n for n in actual])
             arrays.append(_sample(operand, shape, contents))
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -290,7 +300,9 @@ class Sampling:
         for axis in range(ranks.pop()):
             by_kind = [tuple([np.shape(kinds[c][k])[axis] for kinds in every]) for c in range(len(every[0]))]
             fits = [self.fit(rows, observed) for observed in by_kind]
-            if fits[0] is not None and all(f == fits[0] for f in fits) and not (self.data and fits[0] == 0):
+            if self.all_sizes:
+                found.append(self.context.unknown_size())
+            elif fits[0] is not None and all(f == fits[0] for f in fits) and not (self.data and fits[0] == 0):
                 found.append(fits[0])
             elif self.data:
                 found.append(self.symbol(tuple(by_kind)))
@@ -361,7 +373,8 @@ def _sample(operand: Operand, shape: tuple[int, ...], contents: str) -> Any:
     dtype = operand.value.dtype.numpy
     if operand.number is not None:
         return np.asarray(operand.number, dtype)
-    order = sorted(range(len(shape)), key=lambda d: -operand.layout[d]) if operand.layout else range(len(shape))
+    layout = operand.layout or tuple(range(len(shape), 0, -1))
+    order = sorted(range(len(shape)), key=lambda d: -layout[d])
     array = np.zeros([shape[d] for d in order], dtype).transpose(np.argsort(list(order)))
     if contents == "same" or not array.size:
         return array
@@ -369,8 +382,10 @@ def _sample(operand: Operand, shape: tuple[int, ...], contents: str) -> Any:
         array[...] = (np.arange(array.size) % (2 if dtype.kind == "b" else 120)).reshape(shape).astype(dtype)
     elif dtype.kind in "fc" and array.ndim >= 2:
         array[...] = np.eye(*shape[-2:], dtype=dtype)
+    elif dtype.kind in "fc" and array.ndim:
+        array[...] = np.arange(array.size, dtype=dtype) / array.size
     elif dtype.kind in "fc":
-        array[...] = np.arange(array.size, dtype=dtype).reshape(shape) / array.size
+        array[...] = 0.5  # a percentile, a fraction, a number to take the logarithm of
     return array
 
 

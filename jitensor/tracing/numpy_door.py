@@ -36,7 +36,7 @@ def needs_recording(args: Any, options: dict[str, Any]) -> bool:
 def real_of(value: Any) -> Any:
     """The real object behind a stand-in."""
     if isinstance(value, StandIn):
-        return value.real
+        return value.original_
     if issubclass(type(value), ObjectView):
         return real_object(value)
     if isinstance(value, type) and isinstance(value, ClassDoor):
@@ -59,19 +59,19 @@ class StandIn:
     """Base of the stand-ins; unknown attributes are the real object's."""
 
     def __init__(self, real: Any) -> None:
-        self.real = real
+        self.original_ = real
 
     def __getattr__(self, name: str) -> Any:
-        return substitute(getattr(self.real, name))
+        return substitute(getattr(self.original_, name))
 
     def __eq__(self, other: object) -> bool:
-        return self.real is real_of(other)
+        return self.original_ is real_of(other)
 
     def __hash__(self) -> int:
-        return hash(self.real)
+        return hash(self.original_)
 
     def __repr__(self) -> str:
-        return repr(self.real)
+        return repr(self.original_)
 
 
 class FunctionDoor(StandIn):
@@ -79,14 +79,14 @@ class FunctionDoor(StandIn):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         args, options = _plain(args, options)
-        version = functions.RECORDED.get(self.real)
-        if self.real in functions.CREATES and current() is not None:
+        version = functions.RECORDED.get(self.original_)
+        if self.original_ in functions.CREATES and current() is not None:
             return version(*args, **options)  # type: ignore[misc]
         if version is not None and needs_recording(args, options):
             return version(*args, **options)
         if any_traced(args) or any_traced(options.values()):
-            return functions.dispatch(self.real, args, options)
-        return _local(self.real(*args, **options))
+            return functions.dispatch(self.original_, args, options)
+        return _local(self.original_(*args, **options))
 
 
 class UfuncDoor(StandIn):
@@ -95,8 +95,8 @@ class UfuncDoor(StandIn):
     def _run(self, method: str, args: Any, options: dict[str, Any]) -> Any:
         args, options = _plain(args, options)
         if needs_recording(args, options):
-            return functions.ufunc_method(self.real, method, *args, **options)
-        return _local(getattr(self.real, method)(*args, **options))
+            return functions.ufunc_method(self.original_, method, *args, **options)
+        return _local(getattr(self.original_, method)(*args, **options))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self._run("__call__", args, options)
@@ -123,8 +123,8 @@ class RandomDoor(StandIn):
 
     def __getattr__(self, name: str) -> Any:
         raise TraceError(
-            f"{getattr(self.real, '__name__', type(self.real).__name__)}.{name}: random numbers drawn in a traced "
-            "function would be the same at every call. Draw them outside and pass the array.",
+            f"{getattr(self.original_, '__name__', type(self.original_).__name__)}.{name}: random numbers drawn in a "
+            "traced function would be the same at every call. Draw them outside and pass the array.",
             location=user_location(),
         )
 
@@ -247,7 +247,7 @@ def type_of(value: Any, *rest: Any) -> Any:
     if rest:
         return builtins.type(value, *rest)
     if isinstance(value, StandIn):
-        return builtins.type(value.real)
+        return builtins.type(value.original_)
     value = real_object(value)
     kind = builtins.type(stands_for(value)) if isinstance(value, (Tracer, Number)) else builtins.type(value)
     return substitute(kind)
@@ -337,12 +337,12 @@ class MathDoor(StandIn):
         if any_traced(args):
             flat = [tuple(a) if isinstance(a, list) else a for a in args]
             if any(isinstance(a, tuple) for a in flat) or options:
-                return self.real(*args, **options)  # sums of lists: the numbers are narrowed
-            return numbers.apply(self.real, *args)
-        return self.real(*args, **options)
+                return self.original_(*args, **options)  # sums of lists: the numbers are narrowed
+            return numbers.apply(self.original_, *args)
+        return self.original_(*args, **options)
 
     def _record(self, *args: Any) -> Any:
-        name = self.real.__name__
+        name = self.original_.__name__
         if name in ("floor", "ceil", "trunc"):
             return ufuncs.to_python(ufuncs.call(getattr(np, name), args[0]), int)
         ufunc = _UFUNC_OF_MATH.get(name)
@@ -399,11 +399,11 @@ class ScipyDoor(StandIn):
     def __call__(self, *args: Any, **options: Any) -> Any:
         args, options = _plain(args, options)
         if not needs_recording(args, options):
-            return _local(self.real(*args, **options))
-        special = self.real.__module__.startswith("scipy.special")
-        version: Callable[..., Any] | None = _SCIPY.get(self.real.__name__) if special else None
+            return _local(self.original_(*args, **options))
+        special = self.original_.__module__.startswith("scipy.special")
+        version: Callable[..., Any] | None = _SCIPY.get(self.original_.__name__) if special else None
         if version is None:
-            raise functions.unsupported(f"{self.real.__module__}.{self.real.__name__}")
+            raise functions.unsupported(f"{self.original_.__module__}.{self.original_.__name__}")
         return version(*args, **options)
 
 

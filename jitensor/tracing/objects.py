@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from jitensor.tracing.clone import World
 
 _OWN = frozenset(
-    ["__new__", "__init__", "__del__", "__class__", "__dict__", "__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__init_subclass__", "__class_getitem__", "__subclasshook__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__eq__", "__hash__", "__ne__", "__repr__", "__str__", "__format__", "__sizeof__", "__dir__", "__set_name__", "__copy__", "__deepcopy__"]
-)
+    [
+        "__new__", "__init__", "__del__", "__class__", "__dict__", "__getattribute__", "__getattr__",
+        "__setattr__", "__delattr__", "__init_subclass__", "__class_getitem__", "__subclasshook__",
+        "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__eq__", "__hash__", "__ne__",
+        "__repr__", "__str__", "__format__", "__sizeof__", "__dir__", "__set_name__", "__copy__", "__deepcopy__",
+    ]
+)  # fmt: skip
 _MISSING = object()
 _HEAP_TYPE = 1 << 9
 
@@ -49,7 +54,7 @@ class ObjectView:
                 setattr(real, name, value)  # raises Python's AttributeError
             world.wrap(found.fset)(self, value)
             return
-        if type(real).__setattr__ is not object.__setattr__:
+        if _in_class(type(real), "__setattr__") is not object.__setattr__:
             setattr(real, name, value)
             return
         key = (id(real), name)
@@ -66,7 +71,7 @@ class ObjectView:
 
     def __eq__(self, other: object) -> Any:
         real = real_object(self)
-        if type(real).__eq__ is object.__eq__:
+        if _in_class(type(real), "__eq__") is object.__eq__:
             return real is real_object(other)
         return object.__getattribute__(self, "_world").wrap(type(real).__eq__)(self, other)
 
@@ -90,7 +95,7 @@ def is_viewable(value: Any) -> bool:
     kind = type(value)
     if (
         issubclass(kind, (type, ObjectView, types.ModuleType, BaseException))
-        or kind.__getattribute__ is not object.__getattribute__
+        or _in_class(kind, "__getattribute__") is not object.__getattribute__
     ):
         return False
     return all(c is object or c.__flags__ & _HEAP_TYPE for c in kind.__mro__) and not hasattr(kind, "__array_ufunc__")

@@ -224,13 +224,12 @@ def _spread(name: str, composite: Callable[..., Value]) -> Callable[..., Any]:
         a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = _NO, *,
         where: Any = _NO, mean: Any = _NO, correction: Any = _NO,
     ) -> Any:  # fmt: skip
+        ddof = ddof if correction is _NO else correction
         if (where is not _NO and where is not True) or mean is not _NO:
-            raise TraceError(
-                f"{name}: where= and mean= are not supported in a traced function", location=user_location()
-            )
+            given = None if mean is _NO else mean
+            return _spread_of_some(name, a, axis, dtype, out, ddof, keepdims, where, given)
         x = _start(a, out)
         axes = normalise_axes(axis, len(x.dims))
-        ddof = ddof if correction is _NO else correction
         if isinstance(ddof, Number):
             ddof = ddof.narrow(f"{name}(ddof=)")
         value = composite(x.context.emit, x.value(), axes, ddof, supported(dtype) if dtype is not None else None)
@@ -238,6 +237,34 @@ def _spread(name: str, composite: Callable[..., Value]) -> Callable[..., Any]:
 
     reduce.__name__ = name
     return reduce
+
+
+def _spread_of_some(
+    name: str, a: Any, axis: Any, dtype: Any, out: Any, ddof: Any, keepdims: Any, where: Any, centre: Any
+) -> Any:
+    """var and std of the elements under a mask, or around a mean that is given."""
+    x = _start(a, out, where, centre)
+    x = x if x.dtype.kind in "fc" else _as_float(x)
+    mask = as_tracer(x.context, True if where is _NO else where)
+    mask = broadcast_to(mask, joint_shape([x, mask]))
+    if centre is None:
+        centre = mean(x, axis, dtype, None, True, where=mask)
+    away = call(np.subtract, x, centre)
+    if away.dtype.kind == "c":
+        product = call(np.multiply, away, call(np.conjugate, away))
+        away = fresh(x.context, x.context.emit(TABLE["real"], product.value()))
+    else:
+        away = call(np.square, away)
+    total = sum_(away, axis, dtype, None, keepdims, where=mask)
+    free = call(np.maximum, call(np.subtract, sum_(mask, axis, None, None, keepdims), ddof), 0)
+    result = call(np.true_divide, total, free, dtype=total.dtype, casting="unsafe")
+    result = call(np.sqrt, result) if name == "std" else result
+    if out is None:
+        return result
+    target = as_tracer(x.context, out)
+    resolve_out(result, target)
+    assign(target, result)
+    return out
 
 
 var = _spread("var", composites.var)
