@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import jitensor as jt
 from jitensor import pipeline
 from jitensor.ir.graph import Graph
 from jitensor.ir.interpret import interpret
@@ -277,3 +278,22 @@ def test_rows_and_columns_of_a_reduced_array_are_loops_of_their_own() -> None:
         return b.finish([b("maximum", rows, columns)])
 
     run(rows_against_columns)
+
+
+@pytest.mark.parametrize("n", [3, 0, 5, 7])
+def test_a_loop_without_turns_leaves_no_other_value_uncomputed(n: int) -> None:
+    def pieces(x: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
+        shared = np.exp(x[0])
+        return shared * x[n:], shared * x[:n], x[n:, None] * (x * 2)[None], x * 2
+
+    x = np.linspace(-1, 1, 5)
+    for got, want in zip(jt.jit(pieces)(x, n), pieces(x, n), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_an_empty_operand_of_an_outer_product_leaves_the_other_computed() -> None:
+    def outer(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+        doubled = y * 2
+        return x[:, None] * doubled[None], doubled
+
+    np.testing.assert_array_equal(jt.jit(outer)(np.ones(0), np.arange(4.0))[1], np.arange(4.0) * 2)
