@@ -19,7 +19,8 @@ from jitensor import nest, settings
 from jitensor.api import elementwise, shaping
 from jitensor.api.convert import convert_to_tensor
 from jitensor.autodiff import vjp_of
-from jitensor.backward import CustomGradient, gradients as log_gradients, ones_or
+from jitensor.backward import CustomGradient, ones_or
+from jitensor.backward import gradients as log_gradients
 from jitensor.errors import user_location
 from jitensor.ir.graph import Node, Primitive, Value
 from jitensor.recording import Entry, ReadVariable, Trace, bind, recording, tensors_in
@@ -116,7 +117,9 @@ class GradientTape:
             if isinstance(leaf, Variable):
                 self._watched[id(leaf)] = leaf
             elif not isinstance(leaf, Tensor):
-                raise ValueError(f"GradientTape.watch: Passed in object {leaf!r} of type {type(leaf).__name__}, not a tensor")
+                raise ValueError(
+                    f"GradientTape.watch: Passed in object {leaf!r} of type {type(leaf).__name__}, not a tensor"
+                )
             elif leaf._dtype.kind not in "fc":
                 logger.warning("The dtype of the watched tensor must be floating, got %s", leaf._dtype.name)
             elif self._trace is not None:
@@ -141,7 +144,9 @@ class GradientTape:
 
     # What recording calls, eagerly
 
-    def record(self, primitive: Primitive, operands: Sequence[Tensor], params: dict[str, Any], results: list[Tensor]) -> None:
+    def record(
+        self, primitive: Primitive, operands: Sequence[Tensor], params: dict[str, Any], results: list[Tensor]
+    ) -> None:
         tracked = self._tracked
         for operand in operands:
             if id(operand) in tracked:
@@ -178,8 +183,8 @@ class GradientTape:
         unconnected = UnconnectedGradients(unconnected_gradients)
         if self._used and not self._persistent:
             raise RuntimeError(
-                "A non-persistent GradientTape can only be used to compute one set of gradients (or jacobians). Make it "
-                f"with persistent=True.      {user_location()}"
+                "A non-persistent GradientTape can only be used to compute one set of gradients (or jacobians). Make "
+                f"it with persistent=True.      {user_location()}"
             )
         if self._recording and not self._persistent:
             self._stop()
@@ -326,7 +331,7 @@ class GradientTape:
         batch = source.shape.as_list()[0] if source.shape.rank else None
         if not sizes or batch != sizes[0]:
             raise ValueError(
-                f"batch_jacobian: target has shape {target.shape} and source {source.shape}; their first sizes must agree"
+                f"batch_jacobian: target has shape {target.shape}, source {source.shape}; their first sizes must agree"
             )
         count = 1
         for n in sizes[1:]:
@@ -446,7 +451,10 @@ def _custom_eagerly(f: Callable[..., Any], operands: list[Tensor], kwargs: dict[
     def vjp(emit: Any, g: Any, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
         given = g if isinstance(g, tuple) else (g,)
         return tuple(
-            _checked(grad(*[shaping.zeros_like(o) if c is None else c for o, c in zip(outputs, given, strict=True)]), len(inputs))
+            _checked(
+                grad(*[shaping.zeros_like(o) if c is None else c for o, c in zip(outputs, given, strict=True)]),
+                len(inputs),
+            )
         )
 
     primitive = Primitive("custom_gradient", "call", _no_type, _no_type, vjp=vjp)

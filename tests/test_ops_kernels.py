@@ -116,7 +116,9 @@ def _takes(name: str, dtype: DType) -> bool:
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("dtype, backend", with_sample(NUMBERS, lambda t: t.short in ("b1", "f32")))
 def test_reductions(dtype: DType, axes: tuple[int, ...], backend: str | None) -> None:
-    entries = [p for p in REDUCTIONS if _takes(p.name, dtype) and (not p.lower.accumulate.startswith("arg") or len(axes) != 2)]
+    entries = [
+        p for p in REDUCTIONS if _takes(p.name, dtype) and (not p.lower.accumulate.startswith("arg") or len(axes) != 2)
+    ]
     x = draws(dtype, (3, 5, 19))
     relative = 64 * float(np.finfo(dtype.numpy).eps) if dtype.is_inexact else 0.0
     run_both(lambda e, v: [e(p, v, axes=axes) for p in entries], x, relative=relative, backend=backend)

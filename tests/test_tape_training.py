@@ -1,5 +1,7 @@
 """Training steps as one traced function: forward, backward and update in one program, in place."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -48,7 +50,7 @@ class Classifier(jt.Module):
     def __init__(self, sizes, seed=0):
         super().__init__()
         rng = np.random.default_rng(seed)
-        shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+        shapes = list(itertools.pairwise(sizes))
         self.weights = [jt.Variable((rng.standard_normal(s) / np.sqrt(s[0])).astype(np.float32)) for s in shapes]
         self.biases = [jt.Variable(np.zeros(n, np.float32)) for n in sizes[1:]]
 

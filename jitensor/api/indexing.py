@@ -95,7 +95,7 @@ def _gathered_mask(x: Tensor, chosen: Tensor, first: int) -> Tensor:
         mask = arrays[0]
         if not whole and mask.shape != tuple(arrays[1][first:last]):
             raise InvalidArgumentError(
-                f"boolean_mask: the tensor has shape {tuple(arrays[1])} and the mask {mask.shape}; they must agree from "
+                f"boolean_mask: the tensor has shape {tuple(arrays[1])}, the mask {mask.shape}; they must agree from "
                 f"axis {first} on"
             )
         return [np.flatnonzero(mask)]

@@ -224,8 +224,8 @@ def page() -> str:
         f"# NumPy's functions under `jt.jit`\n\n"
         f"Made by `python -m jitensor.tracing.coverage` with NumPy {version()}: an example of each public function is "
         f"traced, run and compared with NumPy's result. Of {total} functions and methods that compute with arrays or "
-        f"make them, {loops + library} ({100.0 * (loops + library) / total:.1f} %) are recorded: {loops} without a call of "
-        f"NumPy at run time (generated loops, BLAS, constants), {library} with one, around which the rest is fused. "
+        f"make them, {loops + library} ({100.0 * (loops + library) / total:.1f} %) are recorded: {loops} without a call "
+        f"of NumPy at run time (generated loops, BLAS, constants), {library} with one, around which the rest is fused. "
         f"{refused} are refused. {without} more have nothing to do with the values of arrays.\n\n"
         "A listed function may refuse rarer arguments; the error names them.\n\n"
     )

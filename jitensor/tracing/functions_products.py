@@ -164,9 +164,7 @@ def _einsum_letters(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
     names = inputs.split(",")
     if len(names) != len(ranks):
         fewer = "more" if len(names) < len(ranks) else "fewer"
-        raise ValueError(
-            f"{fewer} operands provided to einstein sum function than specified in the subscripts string"
-        )
+        raise ValueError(f"{fewer} operands provided to einstein sum function than specified in the subscripts string")
     extra = [rank - len(name.replace("...", "")) for name, rank in zip(names, ranks, strict=True)]
     for i, (name, more) in enumerate(zip(names, extra, strict=True)):
         if more < 0:
