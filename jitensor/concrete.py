@@ -746,7 +746,7 @@ class _Replayed:
         with recording(trace):
             stop, wanted = self._replay(trace, position, here, len(self.log) if end < 0 else end)
         if trace.fails_after_a_write:
-            return self._segment(position, arrays, known, actual, self._first_to_fail(trace))
+            return self._segment(position, arrays, known, actual, stop)  # the writes before it must be done when it runs
         outputs = tuple([k for k in here if k not in inputs and k in self._needed_from(stop)])
         if trace.slots:
             execution = Execution(trace, [here[k] for k in inputs], [here[k] for k in outputs])
@@ -756,21 +756,12 @@ class _Replayed:
         executable = pipeline.build(graph) if _does_something(graph) else None
         return Segment(executable, inputs if executable else (), None, outputs, stop, wanted, OrderedDict())
 
-    def _first_to_fail(self, trace: Trace) -> int:
-        """The entry that records the first effect after a write: the writes before it must be done when it runs."""
-        assert trace.first_write is not None
-        for position, count in self._counts:
-            if any(n.primitive.effects for n in trace.builder.nodes[trace.first_write : count]):
-                return position
-        raise AssertionError("no entry has the effect")
-
     def _replay(self, trace: Trace, position: int, here: dict[int, Tensor], end: int) -> tuple[int, tuple[int, ...]]:
         """Runs op functions from `position` on; gives where it ended and the keys whose values are wanted there."""
 
         def now(tensor: Tensor) -> Tensor:
             return tensor if tensor._context is None else here[id(tensor)]
 
-        self._counts: list[tuple[int, int]] = []  # how many nodes there are after each entry
         for i in range(position, end):
             entry = self.log[i]
             if isinstance(entry.operation, HostCall):
@@ -790,7 +781,8 @@ class _Replayed:
             except (ShapeError, DTypeError, IndexError) as error:
                 raise InvalidArgumentError(f"{self.name}: {error}", location=entry.location) from None
             here.update(zip(map(id, tensors_in(entry.result)), tensors_in(result), strict=True))
-            self._counts.append((i, len(trace.builder.nodes)))
+            if trace.fails_after_a_write:
+                return i, ()
         return end, ()
 
     def _wanted(self, trace: Trace, tensor: Tensor, entry: Entry, here: dict[int, Tensor]) -> tuple[int, ...]:
