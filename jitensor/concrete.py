@@ -746,7 +746,7 @@ class _Replayed:
         with recording(trace):
             stop, wanted = self._replay(trace, position, here, len(self.log) if end < 0 else end)
         if trace.fails_after_a_write:
-            return self._segment(position, arrays, known, actual, stop)  # the writes before it must be done when it runs
+            return self._segment(position, arrays, known, actual, stop)  # the writes before it must be done by then
         outputs = tuple([k for k in here if k not in inputs and k in self._needed_from(stop)])
         if trace.slots:
             execution = Execution(trace, [here[k] for k in inputs], [here[k] for k in outputs])
@@ -779,6 +779,8 @@ class _Replayed:
             except ValueNeeded as need:
                 return i, self._wanted(trace, need.tensor, entry, here)
             except (ShapeError, DTypeError, IndexError) as error:
+                if trace.first_write is not None and i > position:
+                    return i, ()  # the writes before it must be done when it fails
                 raise InvalidArgumentError(f"{self.name}: {error}", location=entry.location) from None
             here.update(zip(map(id, tensors_in(entry.result)), tensors_in(result), strict=True))
             if trace.fails_after_a_write:

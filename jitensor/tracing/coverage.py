@@ -220,11 +220,12 @@ def page() -> str:
     found = {module: findings(module) for module in EXAMPLES}
     loops, library, refused, without = (sum(f.how == how for fs in found.values() for f in fs) for how in _KINDS)
     total = loops + library + refused
+    share = 100.0 * (loops + library) / total
     head = (
         f"# NumPy's functions under `jt.jit`\n\n"
         f"Made by `python -m jitensor.tracing.coverage` with NumPy {version()}: an example of each public function is "
         f"traced, run and compared with NumPy's result. Of {total} functions and methods that compute with arrays or "
-        f"make them, {loops + library} ({100.0 * (loops + library) / total:.1f} %) are recorded: {loops} without a call "
+        f"make them, {loops + library} ({share:.1f} %) are recorded: {loops} without a call "
         f"of NumPy at run time (generated loops, BLAS, constants), {library} with one, around which the rest is fused. "
         f"{refused} are refused. {without} more have nothing to do with the values of arrays.\n\n"
         "A listed function may refuse rarer arguments; the error names them.\n\n"
