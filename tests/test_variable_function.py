@@ -166,6 +166,23 @@ def test_writes_before_a_failure_stay_and_later_ones_do_not_happen():
     assert f.experimental_get_tracing_count() == 1
 
 
+def test_a_misfit_that_only_the_sizes_show_comes_after_the_writes_before_it():
+    v = jt.Variable(1.0)
+
+    @jt.function(input_signature=[jt.TensorSpec([None])])
+    def f(x):
+        v.assign_add(1.0)
+        y = x + jt.constant([1.0, 2.0, 3.0])
+        v.assign_add(10.0)
+        return y
+
+    with pytest.raises(jt.errors.InvalidArgumentError, match="test_variable_function.py"):
+        f(jt.ones([2]))
+    assert float(v) == 2
+    f(jt.ones([3]))
+    assert float(v) == 13
+
+
 def test_python_functions_see_the_writes_before_them():
     v = jt.Variable([1.0])
 
