@@ -95,8 +95,8 @@ def gradients(
     cotangents: Sequence[Tensor],
     sources: Sequence[Tensor],
 ) -> list[Tensor | None]:
-    """The gradients by `sources` of the targets' sum, weighted with the cotangents; None where none depends on one. Only
-    the calls in `log` are seen."""
+    """The gradients by `sources` of the targets' sum, weighted with the cotangents; None where none depends on one.
+    Only the calls in `log` are seen."""
     entries, reached = _between(log, targets, sources)
     total: dict[int, Tensor] = {}
     for target, cotangent in zip(targets, cotangents, strict=True):
@@ -229,7 +229,7 @@ class Stretch:
         if not is_connected:
             return None
         if found is None:
-            return shaping.zeros(source.shape, source.dtype)  # type: ignore[no-any-return]
+            return shaping.zeros(source.shape, source.dtype)
         return make_traced(trace, found, found.dtype, found.shape)  # type: ignore[arg-type]
 
     def infer(self, trace: Trace, tensors: list[Tensor], cotangents: list[Tensor]) -> list[Tensor | None]:
@@ -315,7 +315,7 @@ class _Scratch(Trace):
 def ones_or(target: Tensor, given: Any) -> Tensor:
     """The cotangent that a gradient starts with."""
     if given is None:
-        return shaping.ones_like(target)  # type: ignore[no-any-return]
+        return shaping.ones_like(target)
     if not isinstance(given, Tensor):
         given = elementwise.convert_to_tensor(given, target._dtype)
     if given._dtype is not target._dtype:
