@@ -307,9 +307,7 @@ class _Scratch(Trace):
         def visit(node: Node) -> None:
             place[0] = node.location
 
-        return vjp_of(
-            self.builder.nodes, outputs, cotangents, sources, emit, self.value_in_trace, visit=visit
-        )
+        return vjp_of(self.builder.nodes, outputs, cotangents, sources, emit, self.value_in_trace, visit=visit)
 
 
 def ones_or(target: Tensor, given: Any) -> Tensor:

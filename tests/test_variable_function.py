@@ -176,7 +176,7 @@ def test_a_misfit_that_only_the_sizes_show_comes_after_the_writes_before_it():
         v.assign_add(10.0)
         return y
 
-    with pytest.raises(jt.errors.InvalidArgumentError, match="test_variable_function.py"):
+    with pytest.raises(jt.errors.InvalidArgumentError, match=r"test_variable_function.py"):
         f(jt.ones([2]))
     assert float(v) == 2
     f(jt.ones([3]))
