@@ -11,7 +11,7 @@ from jit_harness import same, same_error
 
 import jitensor as jt
 from jitensor import settings
-from jitensor.tracing import coverage
+from jitensor.cli import coverage
 
 X = np.sin(np.arange(24.0)).reshape(4, 6)
 V = np.cos(np.arange(6.0))
@@ -93,7 +93,7 @@ def test_the_page_of_coverage_is_true(module: str) -> None:
         pytest.skip("the page was made with another NumPy")
     with settings.override(disable_jit=True):
         section = coverage.section(module)
-    assert section in stated, "run: python -m jitensor.tracing.coverage > docs/numpy.md"
+    assert section in stated, "run: jitensor coverage > docs/numpy.md"
 
 
 def test_most_of_numpy_is_recorded() -> None:

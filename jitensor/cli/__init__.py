@@ -14,6 +14,7 @@ from jitensor.errors import JitensorError
 
 COMMANDS = {
     "cache": "show or clear the disk cache of compiled kernels",
+    "coverage": "run an example of each NumPy function and print which are recorded",
     "demo": "run real hot functions on real input and show what jitensor does with them",
     "doctor": "show versions, CPU, cache, threads, GPU, and whether a kernel compiles",
 }

@@ -1,20 +1,21 @@
-"""Which of NumPy's public functions and ndarray methods `jt.jit` records: found by running an example of each.
+"""`jitensor coverage`: which of NumPy's public functions and ndarray methods `jt.jit` records.
 
-Owns the examples and the page (`python -m jitensor.tracing.coverage > docs/numpy.md`). A function is "loops" where the
-graph of its example is generated code and BLAS alone, "NumPy" where a node of it is run by NumPy at each call, and
-refused with its error otherwise. An example counts only where the result is NumPy's. Must not know the registry.
+Owns the examples, one for each function, and the page made of running them (`jitensor coverage > docs/numpy.md`). A
+function is "loops" where the graph of its example is generated code and BLAS alone, "NumPy" where a node of it is run by
+NumPy at each call, and refused with its error otherwise. An example counts only where the result is NumPy's.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import jitensor as jt
+from jitensor import settings
 
 X = np.sin(np.arange(12.0)).reshape(3, 4)
 ARGUMENTS: dict[str, Any] = {
@@ -93,6 +94,15 @@ iterable bmat isfortran einsum_path""",
 
 
 _NOT_TAKEN = (TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RuntimeError, np.linalg.LinAlgError)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command: prints the page. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="jitensor coverage", description="Print which NumPy functions are recorded.")
+    parser.parse_args(argv)
+    with settings.override(disable_jit=True):
+        print(page(), end="")
+    return 0
 
 
 class Finding(NamedTuple):
@@ -223,9 +233,9 @@ def page() -> str:
     share = 100.0 * (loops + library) / total
     head = (
         f"# NumPy's functions under `jt.jit`\n\n"
-        f"Made by `python -m jitensor.tracing.coverage` with NumPy {version()}: an example of each public function is "
-        f"traced, run and compared with NumPy's result. Of {total} functions and methods that compute with arrays or "
-        f"make them, {loops + library} ({share:.1f} %) are recorded: {loops} without a call "
+        f"Made by `jitensor coverage` with NumPy {version()}: an example of each public function is "
+        f"traced, run and compared with NumPy's result. Of {total} functions and methods that compute with arrays "
+        f"or make them, {loops + library} ({share:.1f} %) are recorded: {loops} without a call "
         f"of NumPy at run time (generated loops, BLAS, constants), {library} with one, around which the rest is fused. "
         f"{refused} are refused. {without} more have nothing to do with the values of arrays.\n\n"
         "A listed function may refuse rarer arguments; the error names them.\n\n"
@@ -244,7 +254,3 @@ def _names(found: list[Finding]) -> str:
 
 def _refusals(found: list[Finding]) -> str:
     return "\n".join(f"- `{f.name}`: {f.error}" for f in found)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())
