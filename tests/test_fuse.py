@@ -297,3 +297,33 @@ def test_an_empty_operand_of_an_outer_product_leaves_the_other_computed() -> Non
         return x[:, None] * doubled[None], doubled
 
     np.testing.assert_array_equal(jt.jit(outer)(np.ones(0), np.arange(4.0))[1], np.arange(4.0) * 2)
+
+
+@pytest.mark.parametrize("shift", [-1, 1, 2, 0])
+def test_rolled_rows_with_a_shared_number(shift: int) -> None:
+    def rolled(u: np.ndarray, v: np.ndarray, numbers: np.ndarray, shift: int) -> np.ndarray:
+        total = u.sum(1)
+        a, b = total * u[:, 0], total + 2.0
+        w = v - numbers[1].astype(np.float64) * a * (b - numbers[0] * a) * total
+        return np.roll(w, (shift, 0), axis=(1, 2)), total, a
+
+    rng = np.random.default_rng(0)
+    u, v, numbers = rng.normal(size=(3, 9, 5, 5)), rng.normal(size=(3, 5, 5)), np.array([2, 3])
+    for got, want in zip(jt.jit(rolled)(u, v, numbers, shift), rolled(u, v, numbers, shift), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_lattice_boltzmann_step() -> None:
+    def step(f: np.ndarray) -> np.ndarray:
+        cx, cy = np.array([0, 1, 0, -1]), np.array([0, 0, 1, 0])
+        rho = f.sum(1)
+        ux, uy = (f * cx[:, None, None]).sum(1) / rho, (f * cy[:, None, None]).sum(1) / rho
+        out = np.empty_like(f)
+        for i in (0, 3):
+            cu = 3 * (cx[i] * ux + cy[i] * uy)
+            wanted = rho * (1 + cu + 0.5 * cu**2 - 1.5 * (ux**2 + uy**2)) * cx[i]
+            out[:, i] = np.roll(f[:, i] - 0.6 * (f[:, i] - wanted), (int(cx[i]), int(cy[i])), axis=(1, 2))
+        return out[:, 0] + out[:, 3]
+
+    f = np.random.default_rng(0).normal(size=(3, 4, 5, 5)) + 1
+    np.testing.assert_allclose(jt.jit(step)(f), step(f), rtol=1e-9, atol=1e-9)

@@ -401,8 +401,9 @@ class _Fuser:
         trial = [chosen.get(d, a) for d, a in enumerate(dims)]
         old = set(group.live_axes())
         shown = {a.find() for a in trial if a is not None}
-        if not old <= shown and not shown <= old:
-            return False  # neither nest holds the other: crossed, each would run for every turn of the other, or never
+        if not old <= shown and not group.reduced:
+            # The node would run again for every turn of a loop that is not its own, or never.
+            return False
         if group.members and any(a.extent == 0 for a in shown - old):
             return False  # a loop without turns would leave the members uncomputed
         order = _ordered(group.live_axes(), [], {}, trial)

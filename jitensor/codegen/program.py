@@ -213,6 +213,7 @@ def _reuse_dead_buffers(plan: Plan) -> None:
                     and source.shape == target.shape
                     and all(r.view.is_whole and [a.find() if a else None for a in r.axes] == walked for r in same)
                     and walked == [a.find() if a else None for a in write.axes]
+                    and {a for a in walked if a} == set(step.group.live_axes())  # each once
                     and not step.group.reduced
                     and not any(b.storage is source for b in plan.buffers if b is not source)
                 ):
