@@ -314,7 +314,7 @@ def test_rolled_rows_with_a_shared_number(shift: int) -> None:
 
 
 def test_lattice_boltzmann_step() -> None:
-    """The wrapped row of a roll is one row of its loops; it once ran in the loops of the others, over its own result."""
+    """The wrapped row of a roll has loops of its own: in those of the other rows it would run over its own result."""
 
     def step(f: np.ndarray) -> np.ndarray:
         weights = np.array([4 / 9] + [1 / 9] * 4 + [1 / 36] * 4)
