@@ -134,6 +134,18 @@ def test_a_shared_launch_counts_once():
     assert (jt.counters() - before).launches == 1
 
 
+def test_one_kernel_serves_sums_of_every_size():
+    f = jt.jit(lambda x: np.sum(np.cos(x) * 0.37))
+    before = jt.counters()
+    for size in (2, 100, 32_768, 32_769, 1_000_000):
+        x = normal(size)
+        for _ in range(3):
+            np.testing.assert_allclose(f(x), np.sum(np.cos(x) * 0.37), rtol=1e-10, atol=1e-10)
+    found = jt.counters() - before
+    assert (found.traces, found.kernels_compiled + found.kernels_loaded) == (1, 1)
+    assert f(np.empty(0)) == 0
+
+
 def test_small_launches_stay_on_their_thread():
     f = jt.jit(lambda x: x + 1.0)
     x = normal(1000)

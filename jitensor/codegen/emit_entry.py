@@ -14,10 +14,10 @@ import struct
 from typing import Any
 
 from jitensor.codegen.emit_pool import RUN
-from jitensor.codegen.kernel import CHUNK, SCRATCH, Kernel, may_be_chunked
+from jitensor.codegen.kernel import CHUNK, SCRATCH, Kernel
 from jitensor.codegen.program import CallStep, Launch, Program
 from jitensor.codegen.views import View, is_row_major
-from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, iteration_cost, launch_plan
+from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, iteration_cost, launch_plan, scratch_words
 from jitensor.ir.dims import Dim, product
 from jitensor.ir.types import DType
 from jitensor.records import Record
@@ -528,9 +528,6 @@ class _Writer:
             self.require(self.compare("eq", values[position], str(known)))
         if kernel.scratch and kernel.parallel and any(kernel.reduced):
             self.require(self.compare("le", values[len(kernel.reduced) - 1], str(SCRATCH)))
-        if may_be_chunked(step.kernel):
-            elements = self.product(values[: len(kernel.reduced)])
-            self.require(self.compare("gt" if kernel.chunked else "le", elements, str(2 * CHUNK)))
         values = [values[p] for p in kept]
         self.heavy.append(self.is_heavy(kernel, values))
         array = self.set("ints", f"alloca [{max(len(values), 1)} x i64]")
@@ -593,8 +590,12 @@ class _Writer:
         """Is a launch worth the driver (an i1)? None for kernels it cannot serve. The Python path loads the driver."""
         if not is_divisible(kernel):
             return None
-        work = self.set("m", f"mul i64 {self.product(values[: len(kernel.reduced)])}, {iteration_cost(kernel)}")
-        heavy = "true" if kernel.chunked else self.compare("ge", work, str(PARALLEL_PICOSECONDS))
+        elements = self.product(values[: len(kernel.reduced)])
+        if kernel.chunked:
+            heavy = self.compare("gt", elements, str(2 * CHUNK))
+        else:
+            work = self.set("m", f"mul i64 {elements}, {iteration_cost(kernel)}")
+            heavy = self.compare("ge", work, str(PARALLEL_PICOSECONDS))
         light = self.set("c", f"xor i1 {heavy}, true")
         there = self.set("c", f"icmp ne ptr {self.field(self.word(POOL), 8 * RUN, 'ptr')}, null")
         self.require(self.set("c", f"or i1 {light}, {there}"))
@@ -764,7 +765,7 @@ class _Writer:
             variant = self.spec.variants[k]
             assert variant is not None
             kernel = variant[0]
-            # Behind the buffers the driver puts the place of partial results, under two types.
+            # Behind the buffers is the place of partial results, under two types.
             pointers = self.set("bufs", f"alloca [{max(len(step.buffers), 1) + 2 * kernel.chunked} x ptr]")
             for i, number in enumerate(step.buffers):
                 place = self.set("p", f"getelementptr ptr, ptr {pointers}, i64 {i}")
@@ -775,6 +776,9 @@ class _Writer:
                 value = self.set("v", f"load i128, ptr {numbers[s]}")
                 self.emit(f"store i128 {value}, ptr {place}")
             extent = values[0] if step.kernel.parallel else "1"
+            if kernel.chunked:
+                extent = "-1"
+                self.one_chunk(kernel, values[0], pointers, len(step.buffers))
             address = self.word(self.step_word[id(step)])
             places = f"ptr {pointers}, ptr {ints}, ptr {scalars}"
             whole = f"call i64 {address}({places}, i64 0, i64 {extent})"
@@ -786,7 +790,7 @@ class _Writer:
             pool = self.word(POOL)
             run = self.field(pool, 8 * RUN, "ptr")
             shared = f"call i64 {run}(ptr {pool}, ptr {address}, ptr @plan{k}, {places}, i64 0)"
-            calls.append((whole if not kernel.chunked else "", shared, self.heavy[k]))
+            calls.append((whole, shared, self.heavy[k]))
         launches = len(self.program.launches)
         self.count(LAUNCHES, str(launches))
         if len(calls) > launches:
@@ -795,6 +799,17 @@ class _Writer:
         if self.spec.counter:
             self.count(self.spec.counter, "1")
         self.run_kernels(calls)
+
+    def one_chunk(self, kernel: Kernel, rows: str, pointers: str, count: int) -> None:
+        """Partial results on the stack, for launches in one chunk. The driver puts its own in their place."""
+        scratch = self.set("scratch", f"alloca [{scratch_words(kernel)} x i64]")
+        self.declared.add("declare i64 @llvm.smax.i64(i64, i64)")
+        self.emit(f"store i64 {self.set('x', f'call i64 @llvm.smax.i64(i64 {rows}, i64 1)')}, ptr {scratch}")
+        second = self.set("p", f"getelementptr i64, ptr {scratch}, i64 1")
+        self.emit(f"store i64 1, ptr {second}")
+        for i in (count, count + 1):
+            place = self.set("p", f"getelementptr ptr, ptr {pointers}, i64 {i}")
+            self.emit(f"store ptr {scratch}, ptr {place}")
 
     def bytes_with_scalars(self) -> str:
         extra = sum(self.program.buffers[n].dtype.size for n in self.program.allocated if n not in self.made)
@@ -825,32 +840,31 @@ class _Writer:
         self.emit(f"call void @PyEval_RestoreThread(ptr {state})")
         self.emit(f"br label %run{n}")
         self.lines.append(f"held{n}:")
-        for whole, shared, _ in calls:
-            self.run_kernel(whole, "" if whole else shared, None)
+        for whole, _, _ in calls:
+            self.run_kernel(whole, "", None)
         self.emit(f"br label %run{n}")
         self.lines.append(f"run{n}:")
-        if any(not whole for whole, _, _ in calls):
+        if any(v is not None and v[0].chunked for v in self.spec.variants):
             self.require_memory()
 
     def run_kernel(self, whole: str, shared: str, heavy: str | None) -> None:
         self.serial += 1
         n = self.serial
-        if heavy is not None and whole:
-            self.emit(f"br i1 {heavy}, label %share{n}, label %whole{n}")
-            self.lines.append(f"whole{n}:")
         if whole.startswith("call void"):
             self.emit(whole)
-        elif whole:
+            return
+        if heavy is None:
             self.set("s", whole)
-        if heavy is not None and whole:
-            self.emit(f"br label %after{n}")
-            self.lines.append(f"share{n}:")
-        if shared and (heavy is not None or not whole):
-            status = self.set("s", shared)
-            self.emit(f"store i64 {status}, ptr {self.failed}")
-        if heavy is not None and whole:
-            self.emit(f"br label %after{n}")
-            self.lines.append(f"after{n}:")
+            return
+        self.emit(f"br i1 {heavy}, label %share{n}, label %whole{n}")
+        self.lines.append(f"whole{n}:")
+        self.set("s", whole)
+        self.emit(f"br label %after{n}")
+        self.lines.append(f"share{n}:")
+        status = self.set("s", f"or i64 {self.set('s', f'load i64, ptr {self.failed}')}, {self.set('s', shared)}")
+        self.emit(f"store i64 {status}, ptr {self.failed}")
+        self.emit(f"br label %after{n}")
+        self.lines.append(f"after{n}:")
 
     def require_memory(self) -> None:
         """The driver found memory for partial results; else Python's MemoryError."""

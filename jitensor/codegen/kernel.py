@@ -328,9 +328,9 @@ def in_chunks(kernel: Kernel) -> Kernel:
     return dataclasses.replace(chunked, text=print_kernel(chunked))
 
 
-def is_chunked(kernel: Kernel, ints: Sequence[int]) -> bool:
-    """Is it a full reduction of so many elements that it runs in chunks, on however many threads?"""
-    return may_be_chunked(kernel) and math.prod(ints[: len(kernel.reduced)]) > 2 * CHUNK
+def has_chunks(kernel: Kernel, ints: Sequence[int]) -> bool:
+    """Does this launch of a chunked kernel run in several chunks, on however many threads, rather than in one?"""
+    return math.prod(ints[: len(kernel.reduced)]) > 2 * CHUNK
 
 
 def may_be_chunked(kernel: Kernel) -> bool:
@@ -359,7 +359,7 @@ def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, 
     The kernel itself, with no such pair, serves any sizes but long rows.
     """
     last = len(kernel.reduced) - 1
-    if is_chunked(kernel, ints):
+    if may_be_chunked(kernel):
         return in_chunks(kernel), tuple(range(len(ints))), ()
     if kernel.parallel and any(kernel.reduced) and ints[last] > SCRATCH:
         return with_long_rows(kernel), tuple(range(len(ints))), ()

@@ -876,11 +876,12 @@ class _Total:
 
 
 class _Stages:
-    """A chunked kernel. The call's range is `stage << 32` plus a range of chunks. Stage 2p runs the loops of phase p
-    over chunks, each of which leaves its totals in its own words of the partial results; stage 2p + 1 combines them in
-    order, leaves the sums in the fixed words, and writes what follows from them.
+    """A chunked kernel. The call's range is `stage << 32` plus a range of chunks, or 0 to -1 for everything at once.
+    Stage 2p runs the loops of phase p over chunks, each of which leaves its totals in its own words of the partial
+    results; stage 2p + 1 combines them in order, leaves the sums in the fixed words, and writes what follows from them.
 
-    Words of the partial results: rows of a chunk, number of chunks, four for each reduction, then as many per chunk.
+    Words of the partial results: rows of a chunk, number of chunks, then four for each reduction, then as many per
+    chunk.
     """
 
     def __init__(self, scheduler: _Scheduler, env: Env) -> None:
@@ -893,20 +894,27 @@ class _Stages:
     def run(self) -> list[Any]:
         body: list[Any] = []
         self.rows, self.chunks = (self._load("i64", self._slot(k, body), body) for k in (0, 1))
-        program = ScalarProgram(outline=self.s.outline)
-        begin, end = program.param("i64"), program.param("i64")
-        stage = begin >> 32
-        first = stage << 32
         stages = 2 * (max(self.s.phase) + 1)
-        results = (begin - first, end - first, *[equal(stage, k) for k in range(stages)])
-        params = {begin.id: "begin", end.id: "end"}
-        self.first, self.last, *chosen = self.s._let(program, params, results, body)
-        for phase in range(stages // 2):
-            for k, part in enumerate((self._chunks, self._combination)):
-                inside: list[Any] = []
-                part(phase, inside)
-                if inside:
-                    body.append(If(chosen[2 * phase + k], inside))
+        program = ScalarProgram(outline=self.s.outline)
+        begin, end, chunks = (program.param("i64") for _ in range(3))
+        whole, own = equal(end, -1), begin >> 32
+        results = (
+            select(whole, 0, own), select(whole, stages, own + 1),
+            select(whole, 0, begin - (own << 32)), select(whole, chunks, end - (own << 32)),
+        )  # fmt: skip
+        params = {begin.id: "begin", end.id: "end", chunks.id: self.chunks}
+        start, stop, self.first, self.last = self.s._let(program, params, results, body)
+        stage = self.s._name("stage")
+        program = ScalarProgram(outline=self.s.outline)
+        number = program.param("i64")
+        parts: list[Any] = []
+        chosen = self.s._let(program, {number.id: stage}, tuple(equal(number, k) for k in range(stages)), parts)
+        for k in range(stages):
+            inside: list[Any] = []
+            (self._combination if k % 2 else self._chunks)(k // 2, inside)
+            if inside:
+                parts.append(If(chosen[k], inside))
+        body.append(For(stage, start, stop, 1, parts))
         return body
 
     def _before(self, phase: int, body: list[Any]) -> Env:

@@ -63,6 +63,11 @@ def phases(kernel: Kernel) -> list[int]:
     return found
 
 
+def scratch_words(kernel: Kernel) -> int:
+    """Words of partial results that a chunked kernel needs for one chunk."""
+    return 2 + 2 * partial_slots(kernel)
+
+
 def partial_slots(kernel: Kernel) -> int:
     """Eight-byte words of a chunk's partial results: four for each reduction."""
     return 4 * sum(op.kind == "reduce" for op in kernel.ops)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from jitensor.codegen.kernel import Kernel, specialise
+from jitensor.codegen.kernel import Kernel, has_chunks, specialise
 from jitensor.codegen.program import CallStep, Launch, Program, param_value
-from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, launch_plan, picoseconds
+from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, launch_plan, picoseconds, scratch_words
 from jitensor.runtime import blas, memory, threads
 from jitensor.runtime.compiler import CompiledKernel
 from jitensor.runtime.counters import tally
@@ -36,7 +36,8 @@ Array = np.ndarray[Any, Any]
 class BoundLaunch:
     """A kernel with its integer arguments for certain sizes."""
 
-    __slots__ = ("function", "buffers", "pack", "ints", "ints_at", "extent", "scalars", "kernel", "variant", "plan")
+    __slots__ = ("function", "buffers", "pack", "ints", "ints_at", "extent", "scalars", "kernel", "variant", "plan",
+                 "scratch")  # fmt: skip
 
     def __init__(self, launch: Launch, variant: Variant, compiled: CompiledKernel, ints: list[int]) -> None:
         self.function = _FUNCTION(compiled.address)
@@ -44,17 +45,26 @@ class BoundLaunch:
         self.variant = variant
         self.buffers = launch.buffers
         self.plan = _plan(variant[0], ints)
-        # The driver puts the place of partial results, under two types, behind the buffers.
-        self.pack = struct.Struct(f"{len(launch.buffers)}q" + "16x" * variant[0].chunked).pack
+        # Behind the buffers is the place of partial results, under two types. The driver has its own.
+        chunked = variant[0].chunked
+        self.pack = struct.Struct(f"{len(launch.buffers)}q" + "16x" * (chunked and self.plan is not None)).pack
+        self.scratch: Any = None
+        if chunked and self.plan is None:
+            self.pack = struct.Struct(f"{len(launch.buffers) + 2}q").pack
+            self.scratch = struct.Struct(f"2q{8 * (scratch_words(variant[0]) - 2)}x").pack, max(ints[0], 1)
         self.ints = (ctypes.c_int64 * max(len(ints), 1))(*ints)
         self.ints_at = ctypes.addressof(self.ints)
-        self.extent = ints[0] if launch.kernel.parallel else 1
+        self.extent = -1 if chunked else ints[0] if launch.kernel.parallel else 1
         self.scalars = launch.scalars
 
 
 def _plan(kernel: Kernel, ints: Sequence[int]) -> Any:
     """The words that the driver reads, or None for a launch that it has nothing to do for."""
-    if not kernel.chunked and not (is_divisible(kernel) and picoseconds(kernel, ints) >= PARALLEL_PICOSECONDS):
+    if kernel.chunked:
+        wanted = has_chunks(kernel, ints)
+    else:
+        wanted = is_divisible(kernel) and picoseconds(kernel, ints) >= PARALLEL_PICOSECONDS
+    if not wanted:
         return None
     words = launch_plan(kernel)
     return (ctypes.c_int64 * len(words))(*words)
@@ -179,7 +189,12 @@ class ProgramRunner:
         slots = self._slots(numbers) if numbers or self._fixed else ()
         for step in bound.steps:
             if step.__class__ is BoundLaunch:
-                pointers = step.pack(*[address(buffers[b]) for b in step.buffers])
+                places = [address(buffers[b]) for b in step.buffers]
+                if step.scratch is not None:
+                    pack, rows = step.scratch
+                    scratch = ctypes.create_string_buffer(pack(rows, 1))
+                    places += [ctypes.addressof(scratch)] * 2
+                pointers = step.pack(*places)
                 scalars = b"".join([slots[s] for s in step.scalars]) if step.scalars else None
                 if step.plan is None:
                     step.function(pointers, step.ints_at, scalars, 0, step.extent)
