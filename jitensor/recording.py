@@ -34,6 +34,7 @@ from jitensor.errors import (
 )
 from jitensor.ir.graph import CONSTANT, GraphBuilder, Node, Primitive, Value
 from jitensor.ir.types import BY_NUMPY, DType, TensorType
+from jitensor.quiet import without_warnings
 from jitensor.runtime.signature import TensorSpec
 from jitensor.runtime.tensor_shape import Sizes
 from jitensor.tensor import Stateful, Tensor, TracedTensor, active, make_eager, make_traced
@@ -658,6 +659,59 @@ def eager_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         raise InvalidArgumentError(error.message, location=error.location or user_location()) from None
 
 
+def quick_unary(primitive: Primitive, x: Any) -> Tensor | None:
+    """The op on an eager tensor, or None where the general way must be taken."""
+    if x.__class__ is not Tensor:
+        return None
+    dtype = RESULT_DTYPES.get((primitive, x._dtype))
+    return None if dtype is None else _quick_result(primitive, (x._array,), (x,), dtype)
+
+
+def quick_binary(primitive: Primitive, x: Any, y: Any) -> Tensor | None:
+    """As quick_unary, for two operands of one shape, or of which one is a scalar or a Python number."""
+    if x.__class__ is Tensor:
+        kind = x._dtype
+        if y.__class__ is not Tensor:
+            y = _number(y, kind)
+            if y is None:
+                return None
+    elif y.__class__ is Tensor:
+        kind = y._dtype
+        x = _number(x, kind)
+        if x is None:
+            return None
+    else:
+        return None
+    dtype = RESULT_DTYPES.get((primitive, kind))
+    if dtype is None or x._dtype is not y._dtype:
+        return None
+    a, b = x._array, y._array
+    if a.ndim and b.ndim and a.shape != b.shape:
+        return None
+    return _quick_result(primitive, (a, b), (x, y), dtype)
+
+
+def _quick_result(
+    primitive: Primitive, arrays: tuple[Any, ...], operands: tuple[Tensor, ...], dtype: DType
+) -> Tensor:
+    found = without_warnings(primitive.evaluate, arrays)
+    if found.__class__ is not np.ndarray or found.dtype is not dtype.numpy:
+        found = np.asarray(found, dtype.numpy)
+    made = make_eager(found, dtype)
+    if active.tapes:
+        for tape in active.tapes:
+            tape.record_one(primitive, operands, made)
+    return made
+
+
+def _number(value: Any, dtype: DType) -> Tensor | None:
+    """A Python number as a tensor beside one of the dtype. None for what needs the general way's care."""
+    kind = value.__class__
+    if (kind is not float or dtype.kind not in "fc") and (kind is not int or dtype.kind not in "fc"):
+        return None
+    return make_eager(np.asarray(value, dtype.numpy), dtype)
+
+
 def _read(argument: Any) -> Any:
     """An argument with the values of Variables in their place."""
     if isinstance(argument, Stateful):
@@ -692,8 +746,8 @@ def _bind_eagerly(primitive: Primitive, tensors: Sequence[Tensor], params: dict[
     if not primitive.data_shape:
         types = primitive.type_rule(*[TensorType(t._dtype, t._array.shape) for t in tensors], **params)
         dtypes = [t.dtype for t in ((types,) if isinstance(types, TensorType) else types)]
-    with np.errstate(all="ignore"):
-        results = primitive.evaluate(*[t._array for t in tensors], **params)
+    evaluate = functools.partial(primitive.evaluate, **params) if params else primitive.evaluate
+    results = without_warnings(evaluate, [t._array for t in tensors])
     if not isinstance(results, tuple):
         results = (results,)
     if primitive.data_shape:

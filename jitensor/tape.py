@@ -13,7 +13,7 @@ import enum
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from jitensor import nest, settings
 from jitensor.api import elementwise, shaping
@@ -37,13 +37,9 @@ class UnconnectedGradients(enum.Enum):
     ZERO = "zero"
 
 
-class Record(NamedTuple):
-    """One eager step."""
-
-    primitive: Primitive
-    operands: tuple[Tensor, ...]
-    params: dict[str, Any]
-    results: list[Tensor]
+# One eager step: primitive, operands, parameters, results.
+Record: TypeAlias = tuple[Primitive, tuple[Tensor, ...], dict[str, Any], tuple[Tensor, ...]]
+_NO_PARAMS: dict[str, Any] = {}
 
 
 class GradientTape:
@@ -145,7 +141,7 @@ class GradientTape:
     # What recording calls, eagerly
 
     def record(
-        self, primitive: Primitive, operands: Sequence[Tensor], params: dict[str, Any], results: list[Tensor]
+        self, primitive: Primitive, operands: Sequence[Tensor], params: dict[str, Any], results: Sequence[Tensor]
     ) -> None:
         tracked = self._tracked
         for operand in operands:
@@ -153,10 +149,20 @@ class GradientTape:
                 break
         else:
             return
-        self._records.append(Record(primitive, tuple(operands), params, results))
+        self._records.append((primitive, tuple(operands), params, tuple(results)))
         for result in results:
             if result._dtype.kind in "fc":
                 tracked[id(result)] = result
+
+    def record_one(self, primitive: Primitive, operands: tuple[Tensor, ...], result: Tensor) -> None:
+        """As record, for one result and no parameters."""
+        tracked = self._tracked
+        for operand in operands:
+            if id(operand) in tracked:
+                self._records.append((primitive, operands, _NO_PARAMS, (result,)))
+                if result._dtype.kind in "fc":
+                    tracked[id(result)] = result
+                return
 
     def tracks(self, tensor: Tensor) -> bool:
         return id(tensor) in self._tracked
@@ -410,9 +416,9 @@ class _Values:
         return self._tensors[value.id]
 
     def node(self, record: Record) -> Node:
-        operands = tuple([self.of(t) for t in record.operands])
-        params = tuple(sorted(record.params.items())) if record.params else ()
-        return Node(record.primitive, operands, params, tuple([self.of(t) for t in record.results]), None)
+        primitive, operands, params, results = record
+        items = tuple(sorted(params.items())) if params else ()
+        return Node(primitive, tuple(map(self.of, operands)), items, tuple(map(self.of, results)), None)
 
 
 def _emit(primitive: Primitive, *tensors: Tensor, **params: Any) -> Any:

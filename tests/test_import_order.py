@@ -27,6 +27,7 @@ ROOMS = [
     ["pipeline"],
     ["tracing"],
     ["tensor"],
+    ["quiet"],
     ["recording"],
     ["nest"],
     ["explain"],

@@ -15,8 +15,8 @@ from jitensor.errors import DTypeError, InvalidArgumentError
 from jitensor.ir.graph import Primitive
 from jitensor.ir.types import bool_, float32, float64
 from jitensor.ops import BY_TF_NAME, TABLE
-from jitensor.recording import RESULT_DTYPES, bind, located, operation
-from jitensor.tensor import Tensor, active
+from jitensor.recording import RESULT_DTYPES, bind, located, operation, quick_binary, quick_unary
+from jitensor.tensor import Stateful, Tensor, active
 
 
 def _reject_bool(name: str, tensor: Tensor) -> None:
@@ -42,7 +42,12 @@ def unary(primitive: Primitive, name: str, takes_bool: bool = False) -> Callable
     @functools.wraps(implementation)
     def call(x: Any, name: str | None = None) -> Tensor:
         trace = active.context
-        made = None if trace is None else trace.quick_unary(primitive, implementation, x)
+        if trace is None:
+            if isinstance(x, Stateful):
+                x = x._read()
+            made = quick_unary(primitive, x)
+        else:
+            made = trace.quick_unary(primitive, implementation, x)
         return general(x) if made is None else made
 
     call.implementation = implementation  # type: ignore[attr-defined]
@@ -71,7 +76,14 @@ def _with_quick_binary(primitive: Primitive, implementation: Callable[..., Tenso
     @functools.wraps(implementation)
     def call(x: Any, y: Any, name: str | None = None) -> Tensor:
         trace = active.context
-        made = None if trace is None else trace.quick_binary(primitive, implementation, x, y)
+        if trace is None:
+            if isinstance(x, Stateful):
+                x = x._read()
+            if isinstance(y, Stateful):
+                y = y._read()
+            made = quick_binary(primitive, x, y)
+        else:
+            made = trace.quick_binary(primitive, implementation, x, y)
         return general(x, y) if made is None else made
 
     call.implementation = implementation  # type: ignore[attr-defined]
