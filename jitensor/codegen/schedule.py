@@ -899,22 +899,16 @@ class _Stages:
         begin, end, chunks = (program.param("i64") for _ in range(3))
         whole, own = equal(end, -1), begin >> 32
         results = (
-            select(whole, 0, own), select(whole, stages, own + 1),
             select(whole, 0, begin - (own << 32)), select(whole, chunks, end - (own << 32)),
+            *[whole | equal(own, k) for k in range(stages)],
         )  # fmt: skip
         params = {begin.id: "begin", end.id: "end", chunks.id: self.chunks}
-        start, stop, self.first, self.last = self.s._let(program, params, results, body)
-        stage = self.s._name("stage")
-        program = ScalarProgram(outline=self.s.outline)
-        number = program.param("i64")
-        parts: list[Any] = []
-        chosen = self.s._let(program, {number.id: stage}, tuple(equal(number, k) for k in range(stages)), parts)
+        self.first, self.last, *chosen = self.s._let(program, params, results, body)
         for k in range(stages):
             inside: list[Any] = []
             (self._combination if k % 2 else self._chunks)(k // 2, inside)
             if inside:
-                parts.append(If(chosen[k], inside))
-        body.append(For(stage, start, stop, 1, parts))
+                body.append(If(chosen[k], inside))
         return body
 
     def _before(self, phase: int, body: list[Any]) -> Env:
