@@ -41,6 +41,7 @@ np.put_along_axis(x,np.argmax(x,axis=1,keepdims=True),9,axis=1) or x | np.maximu
 np.subtract.at(x,[1,1],V) or x | np.partition(x,2,axis=0).sum(axis=1) | x.partition(3) or x
 """
 EXPRESSIONS = [e.strip() for line in LIBRARY.strip().splitlines() for e in line.split(" | ")]
+EXPRESSIONS = [e for e in EXPRESSIONS if "np.matvec" not in e or hasattr(np, "matvec")]  # NumPy 2.2
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from jitensor import scalar
 from jitensor.ops.base import elementwise
 
+
+def _whole(ufunc: np.ufunc) -> Callable[..., Any]:
+    """The ufunc, which makes floats of integers in NumPy 2.0 alone; here they stay."""
+    if ufunc(np.int8(1)).dtype == np.int8:
+        return ufunc
+    return lambda a: np.array(a) if np.asarray(a).dtype.kind in "biu" else ufunc(a)
+
+
 floor = elementwise(
     "floor",
     scalar=scalar.floor,
-    numpy=np.floor,
+    numpy=_whole(np.floor),
+    ufunc=np.floor,
     kinds="biuf",
     tf=("floor", "math.floor"),
     doc="The largest whole number not above the value. Mirrors numpy.floor.",
@@ -18,7 +30,8 @@ floor = elementwise(
 ceil = elementwise(
     "ceil",
     scalar=scalar.ceil,
-    numpy=np.ceil,
+    numpy=_whole(np.ceil),
+    ufunc=np.ceil,
     kinds="biuf",
     tf=("math.ceil",),
     doc="The smallest whole number not below the value. Mirrors numpy.ceil.",
@@ -26,7 +39,8 @@ ceil = elementwise(
 trunc = elementwise(
     "trunc",
     scalar=scalar.trunc,
-    numpy=np.trunc,
+    numpy=_whole(np.trunc),
+    ufunc=np.trunc,
     kinds="biuf",
     doc="The whole number next to the value toward 0. Mirrors numpy.trunc.",
 )
