@@ -6,18 +6,18 @@ found, np.errstate serves.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-try:
-    from numpy._core._ufunc_config import _extobj_contextvar as _state
-    from numpy._core.umath import _make_extobj
-
-    _ignoring = _make_extobj(all="ignore")
-except (ImportError, TypeError):
-    _state = _ignoring = None
+_state: Any = None
+_ignoring: Any = None
+with contextlib.suppress(ImportError, AttributeError, TypeError):
+    _state = importlib.import_module("numpy._core._ufunc_config")._extobj_contextvar
+    _ignoring = importlib.import_module("numpy._core.umath")._make_extobj(all="ignore")
 
 
 def _through_state(function: Callable[..., Any], arrays: Sequence[Any]) -> Any:

@@ -30,6 +30,7 @@ class _Active(threading.local):
 
     context: Any = None
     stack: tuple[Any, ...] = ()  # the traces around it, outermost first
+    suspended: Any = None  # the trace that an init_scope has left for a while
     explaining: bool = False  # traces made now are for looking at: not kept, not counted
     tapes: tuple[Any, ...] = ()  # the gradient tapes that record eager ops, outermost first
     scopes: tuple[str, ...] = ()  # the name scopes

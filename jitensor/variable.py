@@ -190,7 +190,7 @@ class Variable(Stateful):
     ) -> None:
         if initial_value is None:
             raise ValueError("Variable: initial_value was not given; it is a tensor, an array, a number, or a function")
-        trace = active.context
+        trace = active.context if active.context is not None else active.suspended
         creation = None if trace is None else creation_of(trace)
         if creation is not None:
             creation.check()
@@ -482,6 +482,17 @@ class Variable(Stateful):
 
 
 put_arithmetic_on(Variable)
+
+
+def _in_place(self: Variable, other: Any) -> Any:
+    raise RuntimeError(
+        "`variable += value` and its kin are not supported: use `variable.assign_add(value)` to change the Variable, or "
+        f"`out = variable + value` for a new tensor.      {user_location()}"
+    )
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ipow"):
+    setattr(Variable, f"__{_name}__", _in_place)
 
 
 def _unpickled(array: Array, shape: TensorShape, dtype: DType, trainable: bool, name: str) -> Variable:

@@ -385,3 +385,83 @@ def test_the_interpreter_and_the_njit_writer_agree():
                 return old + v
 
             assert numbers(f(jt.constant([0.5, 0.5])), v) == [[8, 3], [7, 1]]
+
+
+def test_init_scope_does_not_help():
+    @jt.function
+    def f(x):
+        with jt.init_scope():
+            v = jt.Variable(1.0)
+        return x + v
+
+    with pytest.raises(ValueError, match="once only"):
+        f(jt.constant(1.0))
+    v = jt.Variable(1.0)
+
+    @jt.function
+    def g(x):
+        with jt.init_scope():
+            v.assign_add(1.0)
+        return x + v
+
+    assert numbers(g(1.0), g(1.0), v) == [3, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["iadd", "isub", "imul", "itruediv", "ipow"])
+def test_operators_in_place_raise(name):
+    with pytest.raises(RuntimeError, match="assign_add"):
+        getattr(jt.Variable(1.0), f"__{name}__")(1.0)
+
+
+OPERATIONS = ["assign", "add", "sub", "copy", "slice", "mix", "read", "check"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_do_what_they_do_eagerly(seed):
+    rng = np.random.default_rng(seed)
+    program = [(str(rng.choice(OPERATIONS)), *rng.integers(0, 3, 2).tolist()) for _ in range(8)]
+
+    def run(variables, x):
+        read = []
+        for kind, i, k in program:
+            a, b = variables[i], variables[k]
+            if kind == "assign":
+                a.assign(x * float(i + 1))
+            elif kind == "add":
+                a.assign_add(b * 0.5)
+            elif kind == "sub":
+                a.assign_sub(b.read_value())
+            elif kind == "copy":
+                a.assign(b)
+            elif kind == "slice":
+                a[1:].assign(b[:-1] + 1.0)
+            elif kind == "mix":
+                a.assign(jt.sin(a) + jt.reduce_sum(b) * x)
+            elif kind == "check":
+                jt.debugging.assert_less(jt.reduce_sum(a), 1e6)
+            else:
+                read.append(b.read_value())
+        return read, [v.read_value() for v in variables]
+
+    def fresh():
+        return [jt.Variable(np.arange(4, dtype=np.float32) + 10 * i) for i in range(3)]
+
+    x = jt.constant(rng.standard_normal(4).astype(np.float32))
+    eager, captured, passed, partly, unknown = (fresh() for _ in range(5))
+    functions = {
+        "captured": jt.function(lambda x: run(captured, x)),
+        "passed": (lambda f: lambda x: f(passed, x))(jt.function(run)),
+        "partly": (lambda f: lambda x: f(partly[0], x))(jt.function(lambda v, x: run([v, *partly[1:]], x))),
+        "unknown": jt.function(lambda x: run(unknown, x), [jt.TensorSpec([None])]),
+    }
+    kept = []
+    for _ in range(3):
+        want = run(eager, x)
+        for name, f in functions.items():
+            found = f(x)
+            kept.append((found, jt.nest.map_structure(lambda t: t.numpy(), found)))
+            for a, b in zip(jt.nest.flatten(want), jt.nest.flatten(found), strict=True):
+                np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5, err_msg=f"{name}: {program}")
+    for tensors, arrays in kept:
+        for t, a in zip(jt.nest.flatten(tensors), jt.nest.flatten(arrays), strict=True):
+            np.testing.assert_array_equal(t.numpy(), a)

@@ -241,8 +241,9 @@ class suspended:
     """`with suspended():` ops run eagerly, whatever this thread records."""
 
     def __enter__(self) -> None:
-        self.before = active.context, active.stack
+        self.before = active.context, active.stack, active.suspended
+        active.suspended = active.context if active.context is not None else active.suspended
         active.context, active.stack = None, ()
 
     def __exit__(self, *exc: object) -> None:
-        active.context, active.stack = self.before
+        active.context, active.stack, active.suspended = self.before
