@@ -17,7 +17,7 @@ import numpy as np
 import jitensor
 from jitensor import settings
 from jitensor.cli.cache import describe
-from jitensor.runtime import blas, compiler, disk, fingerprint
+from jitensor.runtime import blas, compiler, disk, fingerprint, memory, threads
 
 REQUIRED = ("numpy", "numba", "llvmlite")
 OPTIONAL = ("scipy", "numba-cuda", "matplotlib", "scikit-learn")
@@ -83,9 +83,11 @@ def cpu() -> Iterator[Row]:
     features = set(fingerprint.cpu_features().split(","))
     yield "name", llvm.get_host_cpu_name()
     yield "features", " ".join(name for name in TELLING_FEATURES if "+" + name in features) or "unknown"
-    asked = settings.active().num_threads
     yield "cores", f"{_usable_cores()} usable of {os.cpu_count()}"
-    yield "threads", str(asked) if asked else f"{_usable_cores()} (JITENSOR_NUM_THREADS is not set)"
+    asked = "" if settings.active().num_threads else " (JITENSOR_NUM_THREADS is not set)"
+    yield "threads", f"{threads.get_num_threads()}{asked}"
+    store = f"at most {memory.limit() >> 20} MiB" if memory.is_used() else "off"
+    yield "memory kept", f"{store} for the next large results (JITENSOR_MEMORY_LIMIT)"
     yield "blas", blas.library_path() or "through np.matmul"
 
 

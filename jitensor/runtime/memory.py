@@ -77,6 +77,11 @@ def is_used() -> bool:
     return sys.platform == "linux" and getattr(sys, "_is_gil_enabled", lambda: True)() and _store[LIMIT] > 0
 
 
+def limit() -> int:
+    """Return how many bytes may wait for the next results."""
+    return int(_store[LIMIT])
+
+
 @functools.cache
 def _native() -> _Native:
     code = uncounted_code(emit_store("jitensor_store"), "jitensor_store")
