@@ -486,7 +486,7 @@ put_arithmetic_on(Variable)
 
 def _in_place(self: Variable, other: Any) -> Any:
     raise RuntimeError(
-        "`variable += value` and its kin are not supported: use `variable.assign_add(value)` to change the Variable, or "
+        "`variable += value` and its kin are not supported: use `variable.assign_add(value)` to change the Variable or "
         f"`out = variable + value` for a new tensor.      {user_location()}"
     )
 

@@ -263,7 +263,7 @@ def _library_class() -> Any:
     if not all(callable(getattr(JITCodeLibrary, name, None)) for name in needed):
         return None
 
-    class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
+    class KernelLibrary(JITCodeLibrary):
         def _optimize_functions(self, ll_module: Any) -> None:
             ll_module.data_layout = self._codegen._data_layout
 
