@@ -691,9 +691,7 @@ def quick_binary(primitive: Primitive, x: Any, y: Any) -> Tensor | None:
     return _quick_result(primitive, (a, b), (x, y), dtype)
 
 
-def _quick_result(
-    primitive: Primitive, arrays: tuple[Any, ...], operands: tuple[Tensor, ...], dtype: DType
-) -> Tensor:
+def _quick_result(primitive: Primitive, arrays: tuple[Any, ...], operands: tuple[Tensor, ...], dtype: DType) -> Tensor:
     found = without_warnings(primitive.evaluate, arrays)
     if found.__class__ is not np.ndarray or found.dtype is not dtype.numpy:
         found = np.asarray(found, dtype.numpy)

@@ -37,18 +37,41 @@ def emit_pool(symbol: str, machine: str, *, threads: bool) -> str:
     parts = [_DRIVER, _SHARE if threads else _SHARE_ALONE, QUICKLY_COMPILED]
     if threads:
         parts.append(f"declare void @{pause}()" if pause else "")
-    text = "\n".join(parts).replace("CALL", _CALL).replace("SYMBOL", symbol).replace("PAUSE", f"call void @{pause}()" if pause else "")
+    text = (
+        "\n".join(parts)
+        .replace("CALL", _CALL)
+        .replace("SYMBOL", symbol)
+        .replace("PAUSE", f"call void @{pause}()" if pause else "")
+    )
     for name, value in _NUMBERS.items():
         text = text.replace(f"${name}$", str(value))
     return text
 
 
 _NUMBERS = {
-    "CHUNK": CHUNK, "CHUNK_PS": CHUNK_PICOSECONDS, "PARALLEL_PS": PARALLEL_PICOSECONDS, "MOST": MOST_CHUNKS,
-    "THREADS": THREADS, "CREATED": CREATED, "SHARED": SHARED_LAUNCHES, "HELPED": HELPED_CHUNKS, "BUSY": _BUSY,
-    "JOB": _JOB, "NEXT": _NEXT, "STATE": _STATE, "WAKE": _WAKE, "DONE": _DONE, "PENDING": _PENDING,
-    "OPEN": _OPEN, "CLOSED": -_OPEN - 1, "WAITED": _WAITED, "LAST": _WAITED + 1, "INSIDE": _OPEN - 1, "SPINS": _SPINS,
-    "OWED": OWED, "DEBT": DEBT,
+    "CHUNK": CHUNK,
+    "CHUNK_PS": CHUNK_PICOSECONDS,
+    "PARALLEL_PS": PARALLEL_PICOSECONDS,
+    "MOST": MOST_CHUNKS,
+    "THREADS": THREADS,
+    "CREATED": CREATED,
+    "SHARED": SHARED_LAUNCHES,
+    "HELPED": HELPED_CHUNKS,
+    "BUSY": _BUSY,
+    "JOB": _JOB,
+    "NEXT": _NEXT,
+    "STATE": _STATE,
+    "WAKE": _WAKE,
+    "DONE": _DONE,
+    "PENDING": _PENDING,
+    "OPEN": _OPEN,
+    "CLOSED": -_OPEN - 1,
+    "WAITED": _WAITED,
+    "LAST": _WAITED + 1,
+    "INSIDE": _OPEN - 1,
+    "SPINS": _SPINS,
+    "OWED": OWED,
+    "DEBT": DEBT,
 }
 
 _CALL = "ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars"

@@ -21,8 +21,16 @@ STORE_WORDS = _FIRST + 2 * PLACES
 FUNCTIONS = ("malloc", "calloc", "realloc", "free", "trim")
 _HUGE = 4 << 20  # from here on aligned to huge pages
 _NUMBERS = {
-    "LIMIT": LIMIT, "CACHED": CACHED, "IN_USE": IN_USE, "PEAK": PEAK, "MADE": MADE, "REUSED": REUSED, "COUNT": COUNT,
-    "FIRST": _FIRST, "PLACES": PLACES, "HUGE": _HUGE,
+    "LIMIT": LIMIT,
+    "CACHED": CACHED,
+    "IN_USE": IN_USE,
+    "PEAK": PEAK,
+    "MADE": MADE,
+    "REUSED": REUSED,
+    "COUNT": COUNT,
+    "FIRST": _FIRST,
+    "PLACES": PLACES,
+    "HUGE": _HUGE,
 }
 
 
