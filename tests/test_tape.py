@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import jitensor as jt
+from jitensor import settings
 from jitensor.ir.graph import Primitive
 from jitensor.recording import bind
 
+compiled = pytest.mark.skipif(settings.active().disable_jit, reason="JITENSOR_DISABLE_JIT is on: nothing is compiled")
 X = np.array([0.3, -1.2, 2.0], np.float64)
 
 
@@ -104,6 +106,7 @@ def test_third_order_through_a_function_traces_once():
     assert (jt.counters() - before).traces == 0 and (jt.counters() - before).kernels_compiled == 0
 
 
+@compiled
 def test_the_gradient_of_a_function_is_fused():
     f = jt.function(lambda x: jt.reduce_sum(jt.sin(x) * jt.exp(-x) + x**3))
     x = jt.constant(np.linspace(0, 1, 1000))

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import jitensor as jt
+from jitensor import settings
+
+compiled = pytest.mark.skipif(settings.active().disable_jit, reason="JITENSOR_DISABLE_JIT is on: nothing is compiled")
 
 
 def numbers(*values):
@@ -123,6 +126,7 @@ def test_values_move_between_variables():
     assert numbers(a, b, c, result) == [[2], [3], [2], [1]]
 
 
+@compiled
 def test_updates_are_in_place_and_allocate_nothing():
     v = jt.Variable(np.ones(10_000, np.float32))
 
@@ -371,8 +375,6 @@ def test_concurrent_updates_all_take_effect():
 
 
 def test_the_interpreter_and_the_njit_writer_agree():
-    from jitensor import settings
-
     for change in ({"disable_jit": True}, {"backend": "njit"}):
         with settings.override(**change):
             v = jt.Variable([1.0, 2.0])
