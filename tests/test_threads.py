@@ -214,6 +214,30 @@ def test_the_environment_and_the_affinity_mask_decide():
     assert number_in_a_process("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})") == 1
 
 
+LIMITS = """
+import numpy as np
+import threadpoolctl
+import jitensor as jt
+jt.jit(lambda x: x + 1)(np.ones(3))
+count = jt.get_num_threads()
+with threadpoolctl.threadpool_limits(1):
+    assert jt.get_num_threads() == 1
+assert jt.get_num_threads() == count
+with threadpoolctl.threadpool_limits(3, user_api="jitensor"):
+    assert jt.get_num_threads() == 3
+with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    assert jt.get_num_threads() == count
+assert [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "jitensor"] == [count]
+"""
+
+
+def test_limits_of_threadpoolctl():
+    pytest.importorskip("threadpoolctl")
+    environment = os.environ | {"PYTHONPATH": str(Path(jt.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", LIMITS], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
 # Workers ------------------------------------------------------------------------------------------
 
 

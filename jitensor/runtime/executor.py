@@ -16,7 +16,7 @@ import numpy as np
 from jitensor.codegen.kernel import Kernel, has_chunks, specialise
 from jitensor.codegen.program import CallStep, Launch, Program, param_value
 from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, launch_plan, picoseconds, scratch_words
-from jitensor.runtime import blas, memory, threads
+from jitensor.runtime import blas, limits, memory, threads
 from jitensor.runtime.compiler import CompiledKernel
 from jitensor.runtime.counters import tally
 
@@ -74,6 +74,7 @@ def _share(step: BoundLaunch, pointers: bytes, scalars: bytes | None) -> None:
     """A launch in chunks, on several threads where it is worth them."""
     place = ctypes.addressof(step.plan)
     count = threads.get_num_threads()
+    limits.register()
     if threads.driver()(threads.POOL, step.kernel.address, place, pointers, step.ints_at, scalars, count):
         raise MemoryError("no memory for the partial results of a reduction")
 
