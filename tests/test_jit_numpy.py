@@ -60,6 +60,24 @@ def test_expression(expression: str) -> None:
     same(eval(f"lambda x, V, N: {expression}", {"np": np}), X, V, N)
 
 
+SCIPY = """
+special.gammaln(np.abs(x) + 1) | special.digamma(x + 2) | special.i0(x) | special.j0(x) * 2 | special.binom(5, x + 2)
+special.ndtri(np.abs(x) / 2) | special.xlogy(x + 1, x + 2) | special.entr(x + 1) | linalg.inv(x[:, :4] + 3 * np.eye(4))
+linalg.expm(x[:, :4]) | linalg.lu(x) | signal.detrend(x) | linalg.solve(x[:, :4] + 3 * np.eye(4), V[:4])
+"""
+
+
+def test_scipy_s_functions() -> None:
+    modules = {name: pytest.importorskip(f"scipy.{name}") for name in ("linalg", "signal", "special")}
+    for expression in (e for line in SCIPY.strip().splitlines() for e in line.split(" | ")):
+        same(eval(f"lambda x, V: {expression}", {"np": np, **modules}), X, V)
+
+
+def test_vectorize_calls_python_when_the_program_runs() -> None:
+    clipped = np.vectorize(lambda a, b: a if a > b else b)
+    same(lambda x, V: clipped(x, V) * 2 + x.sum(), X, V)
+
+
 ERRORS = """
 np.einsum('ij,jk', x) | np.einsum('ijk', x) | np.einsum('i', x) | np.einsum('ij->k', x) | np.einsum('ii', x)
 np.block([[x], x]) | np.piecewise(x, [x > 0], [1, 2, 3]) | np.isposinf(x + 1j) | np.asarray_chkfinite(x / 0)

@@ -1,8 +1,8 @@
 """`jitensor coverage`: which of NumPy's public functions and ndarray methods `jt.jit` records.
 
 Owns the examples, one for each function, and the page made of running them (`jitensor coverage > docs/numpy.md`). A
-function is "loops" where the graph of its example is generated code and BLAS alone, "NumPy" where a node of it is run by
-NumPy at each call, and refused with its error otherwise. An example counts only where the result is NumPy's.
+function is "loops" where the graph of its example is generated code and BLAS alone, "NumPy" where a node of it is run
+by NumPy at each call, and refused with its error otherwise. An example counts only where the result is NumPy's.
 """
 
 from __future__ import annotations

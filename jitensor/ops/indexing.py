@@ -196,15 +196,27 @@ def _mask_put_type(x: TensorType, mask: TensorType, value: TensorType, axis: int
 
 
 def _mask_put(x: Any, mask: Any, value: Any, axis: int) -> Any:
-    result = np.array(x)
+    result = np.array(x, order="C")
+    if mask.ndim == x.ndim and value.ndim <= 1:
+        places = np.flatnonzero(mask)
+        if value.size in (1, places.size):
+            result.reshape(-1)[places] = value
+            return result
     result[(*(slice(None),) * axis, mask)] = value
     return result
+
+
+def _mask_get(x: Any, mask: Any, axis: int) -> Any:
+    """x[mask]. Positions first: finding and taking them has no branches, which a mask read element by element has."""
+    if mask.ndim == x.ndim:
+        return x.reshape(-1).take(np.flatnonzero(mask))
+    return x[(*(slice(None),) * axis, mask)]
 
 
 mask_get = _library(
     "boolean_mask",
     _mask_get_type,
-    lambda x, mask, axis, size: x[(*(slice(None),) * axis, mask)],
+    lambda x, mask, axis, size: _mask_get(x, mask, axis),
     "The slices of x, from dimension `axis` on, where the mask holds. Mirrors x[mask] and tf.boolean_mask.",
     data_shape=True,
 )

@@ -68,23 +68,38 @@ def _types(dtypes: tuple[str, ...], ranks: tuple[int, ...], shape: tuple[Any, ..
     return tuple(types)
 
 
+@functools.lru_cache(4096)
+def _dtype(name: str) -> np.dtype[Any]:
+    return np.dtype(name)
+
+
 def _run(operands: tuple[Any, ...], call: str, dtypes: tuple[str, ...], ranks: tuple[int, ...], shape: Any) -> Any:
+    result = call_of(call, len(operands))(*operands)
+    if (
+        result.__class__ is np.ndarray
+        and len(dtypes) == 1
+        and result.shape == shape
+        and result.dtype == _dtype(dtypes[0])
+    ):
+        return result
     results = []
     at = 0
-    found = list(leaves(call_of(call, len(operands))(*operands)))
-    for result, dtype, rank in zip(found, dtypes, ranks, strict=True):
-        array = np.asarray(result)
-        expected = shape[at : at + rank]
+    for part, dtype, rank in zip(leaves(result), dtypes, ranks, strict=True):
+        array = np.asarray(part)
+        _check(call, array, dtype, shape[at : at + rank])
         at += rank
-        if array.dtype != dtype or array.ndim != rank or any(
-            n != m for n, m in zip(array.shape, expected, strict=True) if m.__class__ is not str
-        ):  # fmt: skip
-            raise TraceError(
-                f"{call}: gave {array.dtype.name}{list(array.shape)}; the trace was made for {dtype}{list(expected)}. "
-                "What this function returns depends on data in a way that a trace cannot hold; call it outside."
-            )
         results.append(array)
     return tuple(results)
+
+
+def _check(call: str, array: Any, dtype: str, expected: tuple[Any, ...]) -> None:
+    """Is the result what the trace was made for? Names stand for sizes that the data decide."""
+    fits = array.dtype == _dtype(dtype) and array.ndim == len(expected)
+    if not fits or any(m.__class__ is not str and n != m for n, m in zip(array.shape, expected, strict=True)):
+        raise TraceError(
+            f"{call}: gave {array.dtype.name}{list(array.shape)}; the trace was made for {dtype}{list(expected)}. "
+            "What this function returns depends on data in a way that a trace cannot hold; call it outside."
+        )
 
 
 def _evaluate(*operands: Any, call: str, dtypes: tuple[str, ...], ranks: tuple[int, ...], shape: Any) -> Any:

@@ -209,6 +209,8 @@ if hasattr(np, "unstack"):  # NumPy 2.1
 @records(np.roll)
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     x = _start(a, shift)
+    if any(map(x.context.is_unknown, x.dims)):
+        return record_call("numpy.roll", (x, shift, axis))
     if axis is None:
         return reshape(_rolled(ravel(x), [shift], [0]), x.shape)
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import cmath
 import math
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from jitensor.errors import TraceError, user_location
-from jitensor.ops import composites
+from jitensor.ir.types import TensorType
+from jitensor.ops import TABLE, composites
 from jitensor.tracing import functions, numbers, ufuncs
-from jitensor.tracing.arrays import Tracer, any_traced, as_tracer, constant_array, fresh, length, supported
+from jitensor.tracing.arrays import Tracer, any_traced, as_tracer, constant_array, context_of, fresh, length, supported
 from jitensor.tracing.context import current
+from jitensor.tracing.library import record_call
 from jitensor.tracing.numbers import IntNumber, Number
 from jitensor.tracing.objects import ObjectView, real_object
 from jitensor.tracing.reductions import normalise_axes, normalise_axis
@@ -393,6 +396,9 @@ def _inexact(x: Any) -> Tracer:
 _SCIPY: dict[str, Callable[..., Any]] = {"logsumexp": _logsumexp, "softmax": _softmax, "log_softmax": _log_softmax}
 
 
+_SCIPY_LIBRARIES = frozenset(f"scipy.{m}" for m in ("linalg", "fft", "special", "signal", "ndimage", "integrate"))
+
+
 class ScipyDoor(StandIn):
     """A SciPy function: recorded where there is a version, else an error on traced operands."""
 
@@ -403,8 +409,37 @@ class ScipyDoor(StandIn):
         special = self.original_.__module__.startswith("scipy.special")
         version: Callable[..., Any] | None = _SCIPY.get(self.original_.__name__) if special else None
         if version is None:
-            raise functions.unsupported(f"{self.original_.__module__}.{self.original_.__name__}")
+            module = ".".join(self.original_.__module__.split(".")[:2])
+            name = f"{module}.{self.original_.__name__}"
+            if module not in _SCIPY_LIBRARIES or getattr(sys.modules[module], self.original_.__name__, None) is None:
+                raise functions.unsupported(name)
+            return record_call(name, args, options)
         return version(*args, **options)
+
+
+class VectorizeDoor(StandIn):
+    """An np.vectorize object: Python calls it when the program runs; a first result of one element tells the dtypes."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        args, options = _plain(args, options)
+        if not needs_recording(args, options):
+            return _local(self.original_(*args, **options))
+        if options or self.original_.signature is not None or self.original_.excluded:
+            raise functions.unsupported("np.vectorize with signature=, excluded= or named arguments")
+        context = context_of(*args)
+        parts = [as_tracer(context, a) for a in args]
+        first = self.original_(*[np.ones((1,) * len(p.dims), p.dtype) for p in parts])
+        several = isinstance(first, tuple)
+        shape = ufuncs.joint_shape(parts)
+        outputs = tuple([TensorType(supported(r.dtype), shape) for r in (first if several else (first,))])
+        made = context.builder.add(
+            TABLE["python_call"],
+            [p.value() for p in parts],
+            {"function": self.original_, "outputs": outputs},
+            user_location(),
+        )
+        results = tuple([fresh(context, v) for v in made])
+        return results if several else results[0]
 
 
 # The map from real to stand-in ----------------------------------------------------------------------------------------
@@ -435,6 +470,8 @@ def _make(value: Any) -> Any:
         return UfuncDoor(value)
     if isinstance(value, type):
         return _class_of(value) if value in _SCALAR_TYPES else value
+    if isinstance(value, np.vectorize):
+        return VectorizeDoor(value)
     if isinstance(value, (np.random.Generator, np.random.RandomState)):
         return RandomDoor(value)
     module = getattr(value, "__module__", None) or ""
