@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from jitensor import settings
+from jitensor.errors import SettingError
 
 
 class Event(NamedTuple):
@@ -105,6 +106,10 @@ def dump(name: str, kind: str, text: str) -> None:
     folder = settings.active().dump
     if folder is None:
         return
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}.{kind}"), "w", encoding="utf-8") as file:
-        file.write(text)
+    path = os.path.join(folder, f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}.{kind}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SettingError(f"JITENSOR_DUMP: {path!r} cannot be written ({error}); name a folder that can.") from None

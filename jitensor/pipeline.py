@@ -27,6 +27,7 @@ from jitensor.codegen.schedule import schedule
 from jitensor.ir.dims import Dim
 from jitensor.ir.graph import Graph
 from jitensor.ir.interpret import bind_sizes, concrete, interpret
+from jitensor.ir.text import print_graph
 from jitensor.passes.abstract import Outline
 from jitensor.passes.simplify import simplify
 from jitensor.passes.stages import Stage, split
@@ -44,6 +45,9 @@ _lock = threading.RLock()
 def compile_kernel(kernel: Kernel) -> CompiledKernel:
     """Machine code for a kernel, through the writer that the settings choose."""
     symbol = "k_" + hashlib.sha256(kernel.text.encode()).hexdigest()[:12]
+    if settings.active().dump is not None:
+        events.dump(symbol, "kernel", kernel.text)
+        events.dump(symbol, "py", emit_numba(kernel, symbol))
     if settings.active().backend == "njit":
         return load_source(emit_numba(kernel, symbol), symbol, prelude=PRELUDE)
     return load_kernel(kernel.text, symbol, make_source=lambda: emit_llvm(schedule(kernel), symbol))
@@ -161,6 +165,8 @@ class Executable:
     def _program(self, layouts: tuple[Any, ...]) -> Program:
         with events.timed("passes"):
             skeleton = simplify(self.outline.skeleton())
+        if settings.active().dump is not None:
+            events.dump(self.graph.name, "graph", f"{print_graph(self.graph)}\n\n{print_graph(skeleton)}\n")
         return Program(skeleton, layouts + self._fixed_layouts, len(self.outline.sizes))
 
     def describe(self, arguments: Sequence[Any] | None = None) -> Program:

@@ -14,7 +14,7 @@ import struct
 from typing import Any
 
 from jitensor.codegen.emit_pool import RUN
-from jitensor.codegen.kernel import CHUNK, SCRATCH, Kernel
+from jitensor.codegen.kernel import CHUNK, SCRATCH, Kernel, keeps_rows
 from jitensor.codegen.program import CallStep, Launch, Program
 from jitensor.codegen.views import View, is_row_major
 from jitensor.codegen.work import PARALLEL_PICOSECONDS, is_divisible, iteration_cost, launch_plan, scratch_words
@@ -526,7 +526,7 @@ class _Writer:
         kernel, kept, pairs = variant
         for position, known in pairs:
             self.require(self.compare("eq", values[position], str(known)))
-        if kernel.scratch and kernel.parallel and any(kernel.reduced):
+        if keeps_rows(kernel):
             self.require(self.compare("le", values[len(kernel.reduced) - 1], str(SCRATCH)))
         values = [values[p] for p in kept]
         self.heavy.append(self.is_heavy(kernel, values))
@@ -576,8 +576,8 @@ class _Writer:
         if turned:
             rows, columns = columns, rows
         return (
-            f"call void {function}(i32 {ROW_MAJOR}, i32 {turn[turned]}, i64 {rows}, i64 {columns}, {t} 1.0, ptr {matrix}, "
-            f"i64 {lead}, ptr {vector}, i64 {jump}, {t} 0.0, ptr {c}, i64 1)"
+            f"call void {function}(i32 {ROW_MAJOR}, i32 {turn[turned]}, i64 {rows}, i64 {columns}, {t} 1.0, "
+            f"ptr {matrix}, i64 {lead}, ptr {vector}, i64 {jump}, {t} 0.0, ptr {c}, i64 1)"
         )
 
     def product(self, values: list[str]) -> str:

@@ -29,6 +29,7 @@ from jitensor.ir.types import DType
 STRIDED = -1  # a stride that is an argument
 SMALL = 8  # an innermost loop of at most this many iterations is unrolled, so that the loop around it becomes vectors
 SMALL_STRIDE = 64  # and strides up to this become part of the code with it
+EXPENSIVE = 12  # scalar instructions above which a row's value is kept for a later phase rather than computed again
 SCRATCH = 8192  # elements of a scratch row on the stack: 64 KiB of float64
 CHUNK = 16384  # elements of a partial result, where a full reduction is cut into chunks
 
@@ -352,6 +353,26 @@ def iterations_are_independent(kernel: Kernel) -> bool:
     return all(strides[0] != 0 or (reduced and not any(strides) and not loops) for strides, loops in walks)
 
 
+def keeps_rows(kernel: Kernel) -> bool:
+    """May the row form keep expensive values of a row for a later phase? Then rows have at most SCRATCH elements."""
+    if not kernel.scratch or kernel.column or not kernel.parallel or kernel.reduced.count(True) != 1:
+        return False
+    last = len(kernel.reduced) - 1
+    uses = [0] * len(kernel.ops)
+    costs = [0] * len(kernel.ops)
+    for i, op in enumerate(kernel.ops):
+        for a in op.args:
+            uses[a] += 1
+        if last in op.loops and op.primitive is not None:
+            costs[i] = op.primitive.cost + sum(costs[a] for a in op.args)
+    for _, i in kernel.writes:
+        uses[i] += 1
+    return any(
+        op.kind == "apply" and last in op.loops and uses[i] > 1 and costs[i] >= EXPENSIVE
+        for i, op in enumerate(kernel.ops)
+    )
+
+
 def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, ...], tuple[tuple[int, int], ...]]:
     """The kernel that serves a launch with these integer arguments best.
 
@@ -361,9 +382,12 @@ def specialise(kernel: Kernel, ints: Sequence[int]) -> tuple[Kernel, tuple[int, 
     last = len(kernel.reduced) - 1
     if may_be_chunked(kernel):
         return in_chunks(kernel), tuple(range(len(ints))), ()
-    if kernel.parallel and any(kernel.reduced) and ints[last] > SCRATCH:
+    if keeps_rows(kernel) and ints[last] > SCRATCH:
         return with_long_rows(kernel), tuple(range(len(ints))), ()
-    if last < 1 or not kernel.parallel or not 2 <= ints[last] <= SMALL or any(op.kind == "index" for op in kernel.ops):
+    # In column form the last loop runs over rows, a batch as a rule: its extent stays an argument.
+    if last < 1 or not kernel.parallel or kernel.column or not 2 <= ints[last] <= SMALL:
+        return kernel, tuple(range(len(ints))), ()
+    if any(op.kind == "index" for op in kernel.ops):
         return kernel, tuple(range(len(ints))), ()
     if any(_repeats_bytes(kernel, a) for a in kernel.accesses):
         return kernel, tuple(range(len(ints))), ()

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jitensor.codegen import layout
-from jitensor.codegen.kernel import SCRATCH, STRIDED, Access, Kernel, Op, int_layout
+from jitensor.codegen.kernel import EXPENSIVE, SCRATCH, STRIDED, Access, Kernel, Op, int_layout
 from jitensor.codegen.nest import (
     Accumulate,
     For,
@@ -53,7 +53,6 @@ from jitensor.scalar.program import (
 BLOCK = 512  # elements of a sum added without compensation
 LANES = 256  # the length of a block that may be redone
 COLUMNS = 1024  # accumulators of a column block: long enough runs of memory, few enough for the first-level cache
-EXPENSIVE = 12  # scalar instructions above which a value is kept rather than computed again
 
 NOWHERE = 2**63 - 1  # behind every place
 
@@ -345,9 +344,7 @@ class _Scheduler:
 
     def _sinks(self, phase: int) -> tuple[list[int], list[tuple[int, int]]]:
         """The reductions and the full-size writes that the loops of a phase serve."""
-        reductions = [
-            i for i, op in enumerate(self.kernel.ops) if op.kind == "reduce" and self.phase[i] == phase + 1
-        ]
+        reductions = [i for i, op in enumerate(self.kernel.ops) if op.kind == "reduce" and self.phase[i] == phase + 1]
         writes = [w for w in self.kernel.writes if not self._is_row_write(*w) and self._write_phase(w) == phase]
         return reductions, writes
 

@@ -19,12 +19,13 @@ LARGEST_PRODUCT = 6  # x**6 by products is within 2.5 ULP; x**7 is not
 RECOMPUTED = 12  # scalar instructions that slices of one value may compute again instead of storing it
 
 _MULTIPLY, _POWER, _SLICE, _CAST = TABLE["multiply"], TABLE["power"], TABLE["slice"], TABLE["cast"]
+_SQUEEZE = TABLE["squeeze"]
 _STOP, _CUSTOM = TABLE["stop_gradient"], TABLE["custom_gradient"]
 
 
 def simplify(graph: Graph) -> Graph:
     """The graph after all rules; the same graph where none can apply."""
-    if not any(node.primitive in _CANDIDATES or node.primitive.family == "update" for node in graph.nodes):
+    if not any(node.primitive in _CANDIDATES or node.primitive.family in _FAMILIES for node in graph.nodes):
         return graph
     return Rewriter(graph, RULES, _Needs(graph)).run()
 
@@ -153,7 +154,24 @@ def _differentiated(r: Rewriter, node: Node, inputs: tuple[Value, ...]) -> tuple
     return inputs[: len(node.outputs)] if node.primitive in (_STOP, _CUSTOM) else None
 
 
+def _single_elements(r: Rewriter, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+    if node.primitive.family != "reduction" or str(node.primitive.lower.accumulate).startswith("arg"):
+        return None
+    (x,) = inputs
+    axes = node.param("axes")
+    single = tuple(a for a in axes if x.shape[a] == 1)
+    if not single or x.dtype is not node.output.dtype:
+        return None
+    kept = tuple(n for d, n in enumerate(x.shape) if d not in single)
+    squeezed = r.add(_SQUEEZE, (x,), TensorType(x.dtype, kept), node.location, axes=single)
+    rest = tuple(a - sum(s < a for s in single) for a in axes if a not in single)
+    if not rest:
+        return (squeezed,)
+    return (r.add(node.primitive, (squeezed,), node.output.type, node.location, axes=rest),)
+
+
 RULES: dict[str, Rule] = {
+    "single_elements": _single_elements,
     "integer_power": _integer_power,
     "sink_slice": _sink_slice,
     "sink_reshape": _sink_reshape,
@@ -161,4 +179,5 @@ RULES: dict[str, Rule] = {
     "same_cast": _same_cast,
     "differentiated": _differentiated,
 }
+_FAMILIES = frozenset(("update", "reduction"))
 _CANDIDATES = frozenset((_POWER, _SLICE, _CAST, _STOP, _CUSTOM, TABLE["reshape"]))
