@@ -103,7 +103,7 @@ def test_an_int_that_numpy_needs_belongs_to_the_trace() -> None:
 
 
 ERRORS = """
-np.linalg.solve(x, x) | np.linalg.inv(x) | np.partition(x, 9) | np.percentile(x, 300) | np.convolve(x, x)
+np.linalg.solve(x, x) | np.linalg.inv(x) | np.percentile(x, 300) | np.convolve(x, x)
 np.cov(x, ddof='a') | np.unravel_index(99, x.shape) | np.fft.fft(x, axis=5) | np.histogram(x, -1)
 """
 
@@ -116,7 +116,12 @@ def test_errors_are_numpy_s(expression: str) -> None:
 @pytest.mark.parametrize(
     "expression",
     ["np.linalg.cholesky(x[:, :4] - 9)", "np.linalg.inv(x[:, :4] * 0)", "np.put(x, 99, 1)", "np.bincount(x.ravel())"]
-    + ["np.take_along_axis(x, np.array([[9]]), 1)", "np.maximum.at(x, [9], 1)", "np.choose([9], x) * x"],
+    + [
+        "np.take_along_axis(x, np.array([[9]]), 1)",
+        "np.maximum.at(x, [9], 1)",
+        "np.choose([9], x) * x",
+        "np.partition(x, 9)",
+    ],
 )
 def test_errors_of_data_come_when_the_program_runs(expression: str) -> None:
     function = eval(f"lambda x: {expression}", {"np": np})
@@ -130,3 +135,11 @@ def test_errors_of_data_come_when_the_program_runs(expression: str) -> None:
 def test_a_result_that_data_shape_in_no_way_is_refused() -> None:
     with pytest.raises(jt.errors.TraceError, match="complex"):
         jt.jit(lambda x: np.linalg.eigvals(x))(S)
+
+
+def test_large_positions_leave_sizes_free() -> None:
+    f = jt.jit(lambda x: np.partition(x, 5000)[5000])
+    rng = np.random.default_rng(1)
+    for n in (400_000, 300_001, 5001):
+        same(f.__wrapped__, rng.random(n), jitted=f)
+    assert len(f.signatures()) == 1

@@ -116,3 +116,11 @@ def test_what_python_needs_raises() -> None:
 
 def test_mask_of_another_size() -> None:
     same_error(lambda x: x[np.ones(3, bool)], X)
+
+
+def test_explanations_of_programs_in_stages() -> None:
+    f = jt.jit(lambda x: np.exp(x[x > 0]).sum())
+    f(X)
+    assert "boolean_mask" in str(f.explain(X))
+    assert len(f.signatures()) == 1
+    assert f.kernels()

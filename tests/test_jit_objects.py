@@ -169,3 +169,33 @@ def test_dataclasses_and_slots() -> None:
 def test_a_missing_attribute_raises_as_python_does() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         jt.jit(lambda m: m.nothing)(Layer(1.0))
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.counts = {"calls": 0}
+        self.seen = [1.0]
+
+    def count(self, x: Any) -> Any:
+        self.counts["calls"] += 1
+        return x
+
+    def note(self, x: Any) -> Any:
+        self.seen.append(x.sum())
+        return x
+
+    def renew(self, x: Any) -> Any:
+        self.counts = {"calls": self.counts["calls"] + 1}
+        return x + 1
+
+
+def test_changed_containers_are_refused_and_new_ones_are_kept() -> None:
+    c = Counter()
+    for method in (Counter.count, Counter.note):
+        with pytest.raises(jt.errors.TraceError, match="changes"):
+            jt.jit(method)(c, X)
+    renew = jt.jit(Counter.renew)
+    for calls in (1, 2, 3):
+        renew(c, X)
+        assert c.counts == {"calls": calls}
+    assert len(renew.signatures()) == 1

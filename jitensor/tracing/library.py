@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -240,6 +241,8 @@ class Sampling:
         apart = list(range(len(self.variables)))
         for groups in (apart, merged) if merged != apart else (apart,):
             tries.append((lambda row, k: _base(row, k), groups))
+            if self.is_small(least := _largest_int(self.text) + 1):
+                tries.append((lambda row, k: _base(row, k) + least, groups))
             if near:
                 tries.append((lambda row, k: self.hints[k] + (row * (k + 2)) % 7, groups))
         for size, groups in tries if self.variables else ():
@@ -260,6 +263,13 @@ class Sampling:
         results = [[self.sample(rows[0], contents) for contents in self.kinds()]]  # raises what NumPy raises
         self.variables = [self.context.value(n, f"{self.text} needs the size") for n in self.variables]  # type: ignore[misc]
         return rows, results
+
+    def is_small(self, least: int) -> bool:
+        """Would samples whose free sizes are about `least` have few elements?"""
+        counts = (
+            math.prod(_base(0, 0) + least if isinstance(n, Dim) else n for n in o.value.shape) for o in self.operands
+        )
+        return least > _base(0, 0) and sum(counts) < _SAMPLED
 
     def merged(self) -> list[int]:
         """For each variable the first with the same size in this call."""
@@ -361,6 +371,11 @@ def _linear(values: tuple[int, ...], observed: tuple[int, ...]) -> tuple[int, in
     if rest or not scale or any(scale * v + shift != o for v, o in zip(values, observed, strict=True)):
         return None
     return scale, shift
+
+
+def _largest_int(text: str) -> int:
+    """The largest int that a call's text holds: a position, a number of bins, which sizes may have to exceed."""
+    return max(map(int, re.findall(r"(?<![\w.])\d+(?![\w.])", text)), default=0)
 
 
 def _base(row: int, k: int) -> int:

@@ -97,6 +97,7 @@ class Tracing:
         self.by_identity: dict[int, Tracer] = {}  # array argument -> its tracer: the same array twice is one cell
         self.arguments: dict[int, tuple[Tracer, str]] = {}  # id of an argument's tracer -> (it, name of its leaf)
         self.held: dict[int, Any] = {}
+        self.containers: list[tuple[str, Any, Any]] = []  # variables that hold lists or dicts: name, copy, its contents
         self.values: list[Value] = []  # graph outputs
         self.layouts: list[Any] = []
         self.extras: list[str] = []  # sources of Python numbers that are returned
@@ -119,6 +120,7 @@ class Tracing:
                     self.world.write_back()
             _refuse_changed(before, arguments)
             self.world.refuse_changed_containers()
+            self.refuse_changed_variables()
             finish = self.with_assigned(self.output(result))
             graph = self.graph()
         symbols = (graph_symbols(graph) | self.symbols) - context.unknown
@@ -189,7 +191,19 @@ class Tracing:
         self.context.spelled.update(zip(names, spellings(key, variable.name), strict=True))
         step = HiddenStep(variable.name, variable.source, key, names)
         self.context.steps.append(step)  # type: ignore[arg-type]
-        return self.build(key, leaves, names, step.lines)
+        built = self.build(key, leaves, names, step.lines)
+        if isinstance(built, (list, tuple, dict)):
+            self.containers.append((variable.name, built, _contents(built)))
+        return built
+
+    def refuse_changed_variables(self) -> None:
+        """The function sees copies of the lists and dicts that variables hold."""
+        for name, built, before in self.containers:
+            if _contents(built) != before:
+                raise TraceError(
+                    f"the function changes `{name}` (an item was assigned, added or removed); a traced function works on "
+                    "a copy. Bind a new container to the name, or write into its arrays with x[...] = value."
+                )
 
     # Outputs ----------------------------------------------------------------------------------------------------------
 
