@@ -201,8 +201,8 @@ class Tracing:
         for name, built, before in self.containers:
             if _contents(built) != before:
                 raise TraceError(
-                    f"the function changes `{name}` (an item was assigned, added or removed); a traced function works on "
-                    "a copy. Bind a new container to the name, or write into its arrays with x[...] = value."
+                    f"the function changes `{name}` (an item was assigned, added or removed); a traced function works "
+                    "on a copy. Bind a new container to the name, or write into its arrays with x[...] = value."
                 )
 
     # Outputs ----------------------------------------------------------------------------------------------------------
