@@ -22,6 +22,7 @@ from jitensor.runtime.counters import tally
 
 SCALAR_SLOT = 16
 BOUND_LIMIT = 256  # sizes remembered per program
+MANY = 1 << 15  # elements from which on a kernel made for its small inner loop is worth compiling
 _FUNCTION = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
 )
@@ -139,12 +140,22 @@ class ProgramRunner:
         for k, step in enumerate(program.steps):
             if isinstance(step, Launch):
                 ints = [values[p] for p in program.ints_at[k]]
-                variant = specialise(step.kernel, ints)
+                variant = self._variant(k, step.kernel, ints)
                 ints = [ints[p] for p in variant[1]]
                 steps.append(BoundLaunch(step, variant, self._kernel(k, variant[0]), ints))
             else:
                 steps.append((step, k))
         return _Bound(values, allocations, steps, [self._output(k, values) for k in range(len(program.plan.outputs))])
+
+    def _variant(self, k: int, kernel: Kernel, ints: list[int]) -> Variant:
+        """The form of a kernel for these integer arguments. Few elements do not pay for a form of their own: they take
+        what is compiled."""
+        variant = specialise(kernel, ints)
+        if not variant[2] or math.prod(ints[: len(kernel.reduced)]) >= MANY:
+            return variant
+        if (k, variant[0].text) in self._compiled and (k, kernel.text) not in self._compiled:
+            return variant
+        return kernel, tuple(range(len(ints))), ()
 
     def _output(self, k: int, values: list[int]) -> Output:
         view = self.program.plan.outputs[k]
