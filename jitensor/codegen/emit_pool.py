@@ -6,9 +6,10 @@ cuts the launch into chunks (`codegen.work` makes the plan) and runs them on thi
 it wakes by a semaphore. The caller takes chunks itself and waits only for those that a worker has begun, so a launch
 needs no worker to get on. One launch at a time has the workers; a second caller meanwhile runs its chunks alone.
 
-Where other programs fill the cores, a worker may be stopped in the middle of a chunk, and the caller waits for it. A
-launch that took longer than it would have alone, to judge by the caller's own chunks, leaves a debt of DEBT times the
-loss. Launches run alone until as much time has passed in them, so sharing in vain costs a few percent at most.
+Where other programs fill the cores, a worker may be stopped in the middle of a chunk, and the caller waits for it. So
+each shared launch is compared with what it would have taken alone, to judge by the caller's own chunks. Gains are saved,
+CREDIT at most, and losses spend them. When nothing is left, launches run alone for DEBT times what is owed, so that
+sharing in vain costs a few percent at most.
 
 Must not know Python: the pool is `POOL_WORDS` words of zeroed memory that runtime.threads owns.
 """
@@ -22,7 +23,8 @@ from jitensor.codegen.work import CHUNK_PICOSECONDS, MOST_CHUNKS, PARALLEL_PICOS
 RUN, THREADS, CREATED, SHARED_LAUNCHES, HELPED_CHUNKS, OWED = 0, 1, 2, 3, 4, 5
 _BUSY, _JOB, _NEXT, _STATE, _WAKE, _DONE, _PENDING = 8, 16, 32, 40, 48, 56, 64
 POOL_WORDS = 72
-DEBT = 20
+DEBT = 10
+CREDIT = 10_000_000  # nanoseconds
 _OPEN, _WAITED = 1 << 32, 1 << 33  # flags of the state word, above the number of workers inside
 _SPINS = 2000  # a caller looks this often before it sleeps: some ten microseconds
 
@@ -71,7 +73,7 @@ _NUMBERS = {
     "INSIDE": _OPEN - 1,
     "SPINS": _SPINS,
     "OWED": OWED,
-    "DEBT": DEBT,
+    "DEBT": DEBT, "CREDIT": CREDIT,
 }
 
 _CALL = "ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars"
@@ -219,7 +221,9 @@ pay:
   %payr = call i64 %kernel(ptr %buffers, ptr %ints, ptr %scalars, i64 %base, i64 %payend)
   %p1 = call i64 @clock()
   %paid = sub i64 %p1, %p0
-  %poldowed = atomicrmw sub ptr %powed, i64 %paid monotonic
+  %less = sub i64 %owed, %paid
+  %left0 = call i64 @llvm.smax.i64(i64 %less, i64 0)
+  store atomic i64 %left0, ptr %powed monotonic, align 8
   ret void
 try:
   %pbusy = getelementptr i64, ptr %pool, i64 $BUSY$
@@ -308,9 +312,13 @@ unlock:
   %all = mul i64 %mywork, %count
   %serial = sdiv i64 %all, %own1
   %actual = sub i64 %t2, %t0
-  %loss0 = sub i64 %actual, %serial
-  %loss = call i64 @llvm.smax.i64(i64 %loss0, i64 0)
-  %debt = mul i64 %loss, $DEBT$
+  %loss = sub i64 %actual, %serial
+  %balance = load atomic i64, ptr %powed monotonic, align 8
+  %summed = add i64 %balance, %loss
+  %bounded = call i64 @llvm.smax.i64(i64 %summed, i64 -$CREDIT$)
+  %bad = icmp sgt i64 %bounded, 0
+  %times = mul i64 %bounded, $DEBT$
+  %debt = select i1 %bad, i64 %times, i64 %bounded
   store atomic i64 %debt, ptr %powed monotonic, align 8
   store atomic i64 0, ptr %pbusy release, align 8
   ret void

@@ -18,6 +18,7 @@ from typing import Any
 from jitensor import settings
 from jitensor.codegen.emit_pool import (
     CREATED,
+    CREDIT,
     HELPED_CHUNKS,
     OWED,
     POOL_WORDS,
@@ -87,7 +88,7 @@ def stats() -> dict[str, int]:
 def _update() -> None:
     """Native entries take the process's settings; while an override is in force, calls take the Python path."""
     _pool[THREADS] = settings.of_process().num_threads or _default()
-    _pool[OWED] = 0
+    _pool[OWED] = -CREDIT
 
 
 def _after_fork() -> None:
@@ -96,7 +97,7 @@ def _after_fork() -> None:
     _lock = threading.Lock()
     run, count = _pool[RUN], _pool[THREADS]
     ctypes.memset(POOL, 0, ctypes.sizeof(_pool))
-    _pool[RUN], _pool[THREADS] = run, count
+    _pool[RUN], _pool[THREADS], _pool[OWED] = run, count, -CREDIT
 
 
 settings.watch(_update)
