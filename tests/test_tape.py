@@ -308,6 +308,35 @@ def test_custom_gradient_of_several(traced):
         eager(lambda x: wrong(x, x), jt.constant(1.0))
 
 
+@pytest.mark.parametrize("way", ["eager", "tape around a function", "tape in a function"])
+def test_custom_gradient_of_variables(way):
+    v, frozen = jt.Variable(3.0), jt.Variable(2.0, trainable=False)
+
+    def body(x):
+        def grad(up, variables=None):
+            assert len(variables) == 1 and variables[0] is v
+            return up * 10.0, [up * 100.0]
+
+        return x * v * frozen, grad
+
+    f = jt.custom_gradient(body)
+
+    def both(f):
+        def run(x):
+            with jt.GradientTape() as tape:
+                tape.watch(x)
+                y = f(x) * 2.0 + v
+            return tape.gradient(y, [x, v])
+
+        return run
+
+    g = both(jt.function(f)) if "around" in way else both(f)
+    found = (jt.function(g) if way == "tape in a function" else g)(jt.constant(1.0))
+    assert [float(t) for t in found] == [20, 201]
+    with pytest.raises(TypeError, match="variables="):
+        both(jt.custom_gradient(lambda x: (x * v, lambda up: up)))(jt.constant(1.0))
+
+
 def test_python_functions_are_not_asked_again():
     calls = []
 
