@@ -27,6 +27,7 @@ from jitensor.api.operators import put_arithmetic_on
 from jitensor.api.slicing import get_item, sliced_update
 from jitensor.errors import FailedPreconditionError, InvalidArgumentError, ShapeError, describe, user_location
 from jitensor.ir.types import DType, as_dtype, float32, string
+from jitensor.quiet import without_warnings
 from jitensor.recording import known_elements
 from jitensor.runtime.signature import TraceType
 from jitensor.runtime.tensor_shape import TensorShape
@@ -398,15 +399,17 @@ class Variable(Stateful):
         return self
 
     def _change(self, op: str, function: Callable[..., Tensor], ufunc: Any, delta: Any) -> Variable:
-        by = convert_to_tensor(delta, self._dtype)
+        plain = delta.__class__ is Tensor and delta._dtype is self._dtype
+        by = delta if plain else convert_to_tensor(delta, self._dtype)
         if active.context is not None:
             self._check(op, by, self._shape)
             return self._assign(op, function(self, by))
+        change = by._data(op)
         with self._lock:
-            self._check(op, by, TensorShape.of(self._held().shape))
+            if self._held().shape != change.shape:
+                self._check(op, by, TensorShape.of(self._held().shape))
             if self._dtype.kind in "iufc" and self._is_alone():
-                with np.errstate(all="ignore"):
-                    ufunc(self._array, by._data(op), out=self._array)
+                without_warnings(ufunc, (self._array, change, self._array))  # the last is where the result goes
             else:
                 with _recording_no_tape():
                     self._store(function(self._read(), by)._data(op))
