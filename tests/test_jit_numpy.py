@@ -119,3 +119,50 @@ def test_most_of_numpy_is_recorded() -> None:
     found = re.search(r"\((\d+\.\d) %\)", stated)
     assert found is not None
     assert float(found[1]) >= 95
+
+
+def _arguments(rows: int, columns: int, dtype: str) -> dict[str, np.ndarray]:
+    """The arguments of the examples in other sizes and another dtype."""
+    rng = np.random.default_rng(rows)
+    x = rng.standard_normal((rows, columns)).astype(dtype)
+    z = x + 1j * rng.standard_normal((rows, columns)).astype(dtype)
+    lines = {"v": rng.standard_normal(columns).astype(dtype), "n": rng.integers(0, 3, columns)}
+    s = (x @ x.T + np.eye(rows)).astype(dtype)
+    return {"x": x, **lines, "s": s, "i": rng.integers(0, 3, (rows, columns)), "b": x > 0, "z": z}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", ["numpy", "numpy.linalg", "numpy.fft", "ndarray"])
+def test_examples_in_other_sizes_and_dtypes(module: str) -> None:
+    """One jitted function for all calls: what its first trace says of sizes is held against NumPy."""
+    examples = coverage.examples_of(module)
+    with settings.override(disable_jit=True), np.errstate(all="ignore"):
+        for finding in [coverage.find(module, name, examples) for name in coverage.public_names(module)]:
+            if finding.how not in ("loops", "NumPy") or "empty" in finding.name:
+                continue
+            function = eval(f"lambda {', '.join(coverage.ARGUMENTS)}: ({finding.example}, x)", {"np": np})
+            jitted = jt.jit(function)
+            jitted(**{name: array.copy() for name, array in coverage.ARGUMENTS.items()})
+            for arguments in (_arguments(3, 5, "f8"), _arguments(6, 8, "f8"), _arguments(3, 4, "f4")):
+                try:
+                    expected = function(**{name: array.copy() for name, array in arguments.items()})
+                except Exception as error:
+                    with pytest.raises(type(error)):
+                        jitted(**arguments)
+                    continue
+                got = jitted(**{name: array.copy() for name, array in arguments.items()})
+                _assert_close(got, expected, finding.example)
+
+
+def _assert_close(got: object, expected: object, example: str) -> None:
+    assert type(got) is type(expected), example
+    if isinstance(expected, (tuple, list)):
+        assert len(got) == len(expected), example
+        for g, e in zip(got, expected, strict=True):
+            _assert_close(g, e, example)
+    elif isinstance(expected, (np.ndarray, np.generic)):
+        assert got.dtype == expected.dtype and np.shape(got) == np.shape(expected), example
+        tolerance = {"rtol": 2e-4, "atol": 1e-5} if expected.dtype.itemsize <= 4 or expected.dtype.char == "F" else {}
+        np.testing.assert_allclose(got, expected, err_msg=example, **({"rtol": 1e-7, "atol": 1e-9} | tolerance))
+    else:
+        assert got == expected, example

@@ -24,6 +24,7 @@ from jitensor.tracing.arrays import (
     constant_array,
     context_of,
     fresh,
+    kind_of,
     supported,
 )
 from jitensor.tracing.context import TraceContext, here
@@ -276,7 +277,8 @@ def linspace(
         step = np.linspace(start, stop, num, endpoint, retstep=True)[1] if retstep else None
         return (made, step) if retstep else made
     first, last = as_tracer(context, start), as_tracer(context, stop)
-    work = np.result_type(first.dtype, last.dtype, np.float64 if num is not None else 0)
+    ends = [kind_of(v) if isinstance(kind_of(v), type) else t.dtype for v, t in ((start, first), (stop, last))]
+    work = np.result_type(*[k(0) if isinstance(k, type) else k for k in ends], float(num))
     target = supported(work if dtype is None else np.dtype(dtype))
     shape = joint_shape([first, last])
     low, high = (_as_dtype(arrays.broadcast_to(v, shape), work).value() for v in (first, last))

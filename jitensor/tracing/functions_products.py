@@ -21,7 +21,6 @@ from jitensor.tracing.arrays import (
     context_of,
     fresh,
     hint_shape,
-    kind_of,
     supported,
 )
 from jitensor.tracing.functions_creation import astype, diagonal
@@ -44,10 +43,7 @@ def _product(name: str, composite: Callable[..., Any]) -> Callable[..., Any]:
             return NotImplemented
         context = context_of(a, b, out)
         x, y = as_tracer(context, a), as_tracer(context, b)
-        kinds = [kind_of(v) or as_tracer(context, v).dtype for v in (a, b)]
-        if all(isinstance(k, type) for k in kinds):
-            kinds = [x.dtype, y.dtype]
-        dtype = promote.result_type(*[k if isinstance(k, type) else supported(k) for k in kinds])
+        dtype = promote.result_type(supported(x.dtype), supported(y.dtype))
         _check_product(name, x, y)
         value = composite(context.emit, to_dtype(context, x, dtype), to_dtype(context, y, dtype))
         result = fresh(context, value, scalar=not value.shape and out is None)
