@@ -111,7 +111,8 @@ class Execution:
         results: Sequence[Array] = ()
         if self.executable is not None:
             given = [arrays[i] if kind == "argument" else old[i] for kind, i in self.order]
-            results = self.executable(given, _NO_SIZES)
+            # Nobody else holds an array that is written, so no argument is a part of one.
+            results = self.executable(given, _NO_SIZES, apart=True)
         found = {"argument": arrays, "old": old, "new": new, "result": results}
         for k, (kind, i) in self.stores:
             variables[k]._store(found[kind][i])  # type: ignore[index]

@@ -75,13 +75,16 @@ class Executable:
         self._arrays = [np.ascontiguousarray(a) for a in self.outline.arrays]
         self._fixed_layouts = ("C",) * len(self._arrays)
 
-    def __call__(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[np.ndarray[Any, Any]]:
+    def __call__(
+        self, arguments: Sequence[Any], sizes: Mapping[str, int], *, apart: bool = False
+    ) -> list[np.ndarray[Any, Any]]:
+        """apart: no other argument overlaps one that is written."""
         mode = settings.active()
         if mode.disable_jit:
             return self._interpret(arguments, sizes)
         arrays: list[Any] = []
         numbers: list[Any] = []
-        direct = not self._written
+        direct = apart or not self._written
         for argument, is_scalar in zip(arguments, self._is_scalar, strict=True):
             if is_scalar:
                 numbers.append(argument)
