@@ -73,7 +73,8 @@ _NUMBERS = {
     "INSIDE": _OPEN - 1,
     "SPINS": _SPINS,
     "OWED": OWED,
-    "DEBT": DEBT, "CREDIT": CREDIT,
+    "DEBT": DEBT,
+    "CREDIT": CREDIT,
 }
 
 _CALL = "ptr %pool, ptr %kernel, ptr %buffers, ptr %ints, ptr %scalars"
