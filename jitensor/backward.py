@@ -30,7 +30,7 @@ from jitensor.recording import (
     sampled,
     tensors_in,
 )
-from jitensor.tensor import Tensor, active, make_traced
+from jitensor.tensor import Tensor, active, make_eager, make_traced
 
 
 class CustomGradient:
@@ -312,6 +312,8 @@ class _Scratch(Trace):
 
 def ones_or(target: Tensor, given: Any) -> Tensor:
     """The cotangent that a gradient starts with."""
+    if given is None and active.context is None:
+        return make_eager(np.ones(target._array.shape, target._dtype.numpy), target._dtype)
     if given is None:
         return shaping.ones_like(target)
     if not isinstance(given, Tensor):

@@ -118,6 +118,20 @@ def test_a_step_is_one_program_that_does_not_grow():
     assert (counted.traces, counted.kernels_compiled) == (1, 0)  # another batch size is a trace, and compiles nothing
 
 
+def test_one_trace_for_all_batch_sizes():
+    images, labels = digits()
+    exact, general = Classifier([64, 32, 10]), Classifier([64, 32, 10])
+    signature = [jt.TensorSpec([None, 64]), jt.TensorSpec([None], jt.int32)]
+    step = make_step(exact)
+    for_all = jt.function(make_step(general).python_function, input_signature=signature)
+    for n in (32, 16, 1, 32):
+        want, found = step(images[:n], labels[:n]), for_all(images[:n], labels[:n])
+        np.testing.assert_allclose(float(found), float(want), rtol=1e-5)
+    assert (step.experimental_get_tracing_count(), for_all.experimental_get_tracing_count()) == (3, 1)
+    for a, b in zip(exact.variables, general.variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6)
+
+
 def test_the_step_does_what_numpy_does():
     rng = np.random.default_rng(1)
     x = rng.standard_normal((8, 5)).astype(np.float32)

@@ -220,6 +220,12 @@ def test_unknown_sizes():
     assert numbers(add([1.0, -1.0]), add([2.0]), add([-3.0, 4.0, 5.0])) == [1, 3, 12]
 
 
+def test_reduce_retracing_merges_shapes_of_variables():
+    f = jt.function(lambda v: v + 1.0, reduce_retracing=True)
+    found = [f(jt.Variable(np.ones(n, np.float32))).numpy().tolist() for n in (2, 3, 4)]
+    assert found == [[2.0] * n for n in (2, 3, 4)] and f.experimental_get_tracing_count() == 2
+
+
 def test_errors_while_tracing():
     v = jt.Variable([1.0, 2.0])
     for body, kind, text in (
