@@ -197,7 +197,10 @@ class StagedExecutable:
         self.graph = graph
         self.stages = [(s, None if s.graph is None else Executable(s.graph, united)) for s in split(graph)]
 
-    def __call__(self, arguments: Sequence[Any], sizes: Mapping[str, int]) -> list[np.ndarray[Any, Any]]:
+    def __call__(
+        self, arguments: Sequence[Any], sizes: Mapping[str, int], *, apart: bool = False
+    ) -> list[np.ndarray[Any, Any]]:
+        """apart: promised by the caller as for `Executable`; parts look for themselves, since they read each other."""
         values: dict[int, Any] = {v.id: a for v, a in zip(self.graph.inputs, arguments, strict=True)}
         values.update({c.value.id: c.source for c in self.graph.captures})
         found = dict(sizes)
