@@ -85,6 +85,20 @@ class ReadAgain:
 
 
 READ_AGAIN = ReadAgain()
+
+
+class Saved:
+    """Logged, without being run, in place of a call whose results come as tensors: its gradient is wanted, not
+    itself."""
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
+        self.__name__ = operation.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.operation(*args, **kwargs)
+
+
 _ENDS = (ReadVariable, AssignVariable, HostCall, ReadAgain)
 
 
@@ -180,11 +194,13 @@ def _through(trace: Trace, entries: list[Entry], total: dict[int, Tensor], reach
     inside = [t for i, t in produced.items() if i in kept]
     wanted = [t for i, t in outside.items() if i in reached]
     call = Stretch(entries, list(outside), list(map(id, outputs)), [*map(id, wanted), *map(id, inside)])
+    saved = [t for e in entries if isinstance(e.operation, Saved) for t in tensors_in(e.result)]
+    call.saved = list(map(id, saved))
     given = [total[id(t)] for t in outputs]
     for t in outputs:
         if id(t) not in kept:
             del total[id(t)]
-    found = trace.call(call, (list(outside.values()), given), {})
+    found = trace.call(call, (list(outside.values()), given, saved), {})
     for t, part in zip(wanted, found, strict=False):
         if part is not None:
             _accumulate(total, t, part)
@@ -194,8 +210,9 @@ def _through(trace: Trace, entries: list[Entry], total: dict[int, Tensor], reach
 
 
 class Stretch:
-    """The gradient of some calls, as an op: of (the tensors that they use from outside, cotangents of `outputs`) gives
-    the cotangents of `wanted`, None for what does not depend. Tensors of the calls are known by id."""
+    """The gradient of some calls, as an op: of (the tensors that they use from outside, cotangents of `outputs`,
+    results of calls that are there already) gives the cotangents of `wanted`, None for what does not depend. Tensors
+    of the calls are known by id."""
 
     __name__ = "gradient"
 
@@ -204,9 +221,10 @@ class Stretch:
         self.outside = outside
         self.outputs = outputs
         self.wanted = wanted
+        self.saved: list[int] = []
         self.connected: list[bool] | None = None  # as traced; later runs must agree
 
-    def __call__(self, tensors: list[Tensor], cotangents: list[Tensor]) -> list[Tensor | None]:
+    def __call__(self, tensors: list[Tensor], cotangents: list[Tensor], saved: list[Tensor]) -> list[Tensor | None]:
         trace = active.context
         scratch = _Scratch(trace)
         here = {key: scratch.stand_in(t) for key, t in zip(self.outside, tensors, strict=True)}
@@ -217,6 +235,8 @@ class Stretch:
                 result = entry.operation(*args, **kwargs)
                 for was, now in zip(tensors_in(entry.result), tensors_in(result), strict=True):
                     here.setdefault(id(was), now)
+        for key, tensor in zip(self.saved, saved, strict=True):
+            scratch.values[scratch.value_of(here[key]).id] = trace.value_of(tensor)
         values = [scratch.value_of(here[k]) for k in self.outputs]
         sources = [scratch.value_of(here[k]) for k in self.wanted]
         seeds = [trace.value_of(g) for g in cotangents]
@@ -232,7 +252,9 @@ class Stretch:
             return shaping.zeros(source.shape, source.dtype)
         return make_traced(trace, found, found.dtype, found.shape)  # type: ignore[arg-type]
 
-    def infer(self, trace: Trace, tensors: list[Tensor], cotangents: list[Tensor]) -> list[Tensor | None]:
+    def infer(
+        self, trace: Trace, tensors: list[Tensor], cotangents: list[Tensor], saved: list[Tensor]
+    ) -> list[Tensor | None]:
         """A gradient has the type of what it is of; which there are, samples tell."""
         operands = dict(zip(self.outside, tensors, strict=True))
         made = {id(t): t for e in self.entries for t in tensors_in(e.result)}
@@ -246,7 +268,7 @@ class Stretch:
 
     def _connections(self, tensors: list[Tensor], cotangents: list[Tensor], count: int) -> list[bool]:
         attempt = Stretch(self.entries, self.outside, self.outputs, self.wanted)
-        for found in sampled(attempt, (tensors, cotangents)):
+        for found in sampled(attempt, (tensors, cotangents, [])):
             return [g is not None for g in found]
         return [True] * count
 
@@ -277,7 +299,7 @@ class _Scratch(Trace):
     def value_in_trace(self, value: Value) -> Value:
         """What the value is in the trace: everything recorded so far is recorded there too, effects apart."""
         for node in self.builder.nodes[self.done :]:
-            if not node.primitive.effects:
+            if not node.primitive.effects and not all(v.id in self.values for v in node.outputs):
                 inputs = [self._known(v) for v in node.inputs]
                 made = self.trace.builder.add(node.primitive, inputs, dict(node.params), node.location)
                 self.values.update(zip([v.id for v in node.outputs], made, strict=True))

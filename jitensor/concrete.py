@@ -18,7 +18,7 @@ import numpy as np
 from jitensor import nest, pipeline
 from jitensor.api.convert import CastContext
 from jitensor.api.elementwise import add
-from jitensor.backward import READ_AGAIN, gradients
+from jitensor.backward import READ_AGAIN, Saved, gradients
 from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
 from jitensor.execution import Execution
 from jitensor.ir.graph import Graph, Primitive, Value
@@ -143,14 +143,33 @@ class ConcreteFunction:
         return distinct([t for t in used if t._context is None and t._dtype.kind in "fc"])
 
     @functools.cached_property
+    def _products(self) -> list[Tensor]:
+        """Results of matrix products, which cost more to compute again than to keep."""
+        if self.trace.replayed:
+            return []
+        producer = self.trace.builder.producer
+        found = []
+        for entry in self.trace.log:
+            made = [] if isinstance(entry.operation, HostCall) else tensors_in(entry.result)
+            values = [t._value for t in made if t._context is self.trace and t._value is not None]
+            nodes = [producer.get(v.id) for v in values]
+            if len(made) == 1 and any(n is not None and n.primitive.family == "contraction" for n in nodes):
+                found.extend(made)
+        return distinct(found)
+
+    @functools.cached_property
+    def _saved(self) -> list[Tensor]:
+        return [*self._host_results, *self._products]
+
+    @functools.cached_property
     def _saving(self) -> ConcreteFunction:
-        outputs = [*self._outputs, *self._host_results]
+        outputs = [*self._outputs, *self._saved]
         return ConcreteFunction(
             self.name, self.call_type, self.layout, self.trace, self._inputs, outputs, self.stand_ins
         )
 
     def _with_saved(self) -> ConcreteFunction:
-        return self._saving if self._host_results else self
+        return self._saving if self._saved else self
 
     def _call_primitive(self, wanted: tuple[bool, ...]) -> Primitive:
         """A call as a step of a tape. wanted: which of the arguments and Variables need gradients."""
@@ -185,11 +204,11 @@ class ConcreteFunction:
             return [trace.input(t._dtype, t._sizes) for t in tensors]
 
         arguments, values = alike(self._inputs), alike([s.first for s in slots])
-        saved = alike(self._host_results)
+        saved = alike(self._saved)
         traced = [t for t in self._outputs if t._context is not None]
         targets = [t for t, is_given in zip(traced, given, strict=True) if is_given]
         cotangents = alike(targets)
-        known = dict(zip(map(id, [*self._inputs, *self._host_results]), [*arguments, *saved], strict=True))
+        known = dict(zip(map(id, [*self._inputs, *self._saved]), [*arguments, *saved], strict=True))
         with recording(trace):
             reads = self._log_again(trace, known, values)
             sources = [
@@ -211,6 +230,7 @@ class ConcreteFunction:
         """Logs this function's calls without its effects; gives the tensors read from each Variable."""
         current = dict(zip(self.trace.slots, values, strict=True))
         reads: dict[int, list[Tensor]] = {i: [] for i in self.trace.slots}
+        products = {id(t) for t in self._products}
 
         def here(tensor: Tensor) -> Tensor:
             return tensor if tensor._context is None else known[id(tensor)]
@@ -223,7 +243,11 @@ class ConcreteFunction:
             elif isinstance(operation, AssignVariable):
                 current[id(operation.variable)] = here(entry.args[0])
             elif not isinstance(operation, HostCall) and tensors_in(entry.result):
-                results = trace.call(operation, map_tensors(entry.args, here), map_tensors(entry.kwargs, here))
+                args, kwargs = map_tensors(entry.args, here), map_tensors(entry.kwargs, here)
+                if id(entry.result) in products:
+                    trace.log.append(Entry(Saved(operation), args, kwargs, known[id(entry.result)], entry.location))
+                    continue
+                results = trace.call(operation, args, kwargs)
                 known.update(zip(map(id, tensors_in(entry.result)), tensors_in(results), strict=True))
         return reads
 

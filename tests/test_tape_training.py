@@ -167,6 +167,25 @@ def test_a_step_through_a_traced_model_and_an_eager_tape():
     assert forward.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.skipif(settings.active().disable_jit, reason="JITENSOR_DISABLE_JIT is on: nothing is compiled")
+def test_the_gradient_of_a_traced_model_computes_no_product_again():
+    images, labels = digits()
+    model = Classifier([64, 16, 10])
+    forward = jt.function(lambda x, y: jt.nn.sparse_softmax_cross_entropy_with_logits(y, model(x)))
+    x, y = jt.constant(images[:64]), jt.constant(labels[:64])
+
+    def gradient():
+        with jt.GradientTape() as tape:
+            loss = forward(x, y)
+        return tape.gradient(loss, model.trainable_variables)
+
+    gradient()
+    before = jt.counters()
+    gradient()
+    counted = jt.counters() - before
+    assert (counted.library_calls, counted.kernels_compiled) == (2 + 3, 0)
+
+
 def test_momentum_and_accumulation_over_batches():
     model = Classifier([4, 2])
     slots = [jt.Variable(jt.zeros_like(p), trainable=False) for p in model.trainable_variables]
