@@ -13,7 +13,7 @@ from typing import Any
 
 from jitensor import nest
 from jitensor.api.convert import CastContext
-from jitensor.concrete import Layout
+from jitensor.calling import Layout
 from jitensor.runtime.cache import CallType
 from jitensor.runtime.signature import TensorSpec, TraceType, type_of
 

@@ -1,47 +1,35 @@
-"""Concrete functions: one trace, and how it runs.
+"""Concrete functions: one trace, called, inlined into another, or differentiated by a tape around the call.
 
-Owns `ConcreteFunction` and its two ways to run: a graph whose sizes are all known goes to the pipeline as it is; a
-log with unknown sizes or host calls is replayed with the sizes of the call into graphs, in segments that end where a
-value or a host call's result is needed. Plans are kept by the sizes and values that they were made for. Must not know
-`jt.function`'s caches.
+Owns `ConcreteFunction`. Must not know `jt.function`'s caches, or how a trace runs (`jitensor.runners`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from jitensor import nest, pipeline
-from jitensor.api.convert import CastContext
+from jitensor import nest
 from jitensor.api.elementwise import add
 from jitensor.backward import READ_AGAIN, Saved, gradients
-from jitensor.errors import DTypeError, InvalidArgumentError, ShapeError
-from jitensor.execution import Execution
-from jitensor.ir.graph import Graph, Primitive, Value
-from jitensor.ir.types import DType, string
+from jitensor.calling import Layout, distinct
+from jitensor.ir.graph import Graph, Primitive
 from jitensor.recording import (
     AssignVariable,
     Entry,
     HostCall,
     ReadVariable,
     Trace,
-    ValueNeeded,
     active,
-    known_sizes,
     map_tensors,
     recording,
     tensors_in,
 )
+from jitensor.runners import Replayed, Runner, Static, WithVariables
 from jitensor.runtime.cache import CallType
-from jitensor.runtime.signature import Keyed, Literal, Reference, Sequential, TensorSpec, TraceType
+from jitensor.runtime.signature import TensorSpec
 from jitensor.tensor import Tensor, make_eager
-from jitensor.variable import Variable, VariableSpec
-
-MOST_PLANS = 256
+from jitensor.variable import Variable
 
 
 class ConcreteFunction:
@@ -70,7 +58,7 @@ class ConcreteFunction:
         self._structured = outputs  # the function's result: a nest of this trace's tensors, eager ones, None and others
         self._outputs = [t for t in nest.flatten(outputs) if isinstance(t, Tensor)]
         self._returns_one = isinstance(outputs, Tensor)
-        self._runner: _Runner | None = None
+        self._runner: Runner | None = None
         self._calls: dict[tuple[bool, ...], Primitive] = {}
         self._backwards: dict[Any, ConcreteFunction] = {}
         self._aliased: dict[Any, ConcreteFunction] = {}  # where a Variable argument is one that the trace captured
@@ -261,10 +249,11 @@ class ConcreteFunction:
         keeps nothing."""
         return (self._runner or self._new_runner()).served_by(tensors)
 
-    def _new_runner(self) -> _Runner:
-        if self.trace.replayed or self.trace.fails_after_a_write:
-            return _Replayed(self)
-        return _WithVariables(self) if self.trace.slots else _Static(self)
+    def _new_runner(self) -> Runner:
+        trace = self.trace
+        logged = trace.replayed or trace.fails_after_a_write
+        kind = Replayed if logged else WithVariables if trace.slots else Static
+        return kind(self.name, trace, self._inputs, self._outputs)
 
     def _aliases(self, variables: Sequence[Variable]) -> dict[int, Variable]:
         """By the id of the stand-in, the arguments that the trace also captured."""
@@ -298,9 +287,9 @@ class ConcreteFunction:
         """Is the result a plain tuple of tensors?"""
         return type(self._structured) is tuple and all(isinstance(t, Tensor) for t in self._structured)
 
-    def static_runner(self) -> _Static | None:
+    def static_runner(self) -> Static | None:
         """What runs calls, once one has run, if that is a single program of known sizes."""
-        return self._runner if type(self._runner) is _Static else None
+        return self._runner if type(self._runner) is Static else None
 
     def _inline(self, trace: Trace, tensors: Sequence[Tensor], variables: Sequence[Variable] = ()) -> Any:
         """Records this function's ops in another trace, in order."""
@@ -398,435 +387,12 @@ class ConcreteFunction:
         raise TypeError("a traced function cannot be pickled: pickle the function before its first call")
 
 
-class Layout:
-    """How a function's parameters are spelt: binds the arguments of a concrete function's call to its canonical
-    names."""
-
-    def __init__(self, positional: tuple[str, ...], keyword_only: frozenset[str]) -> None:
-        self.positional = positional  # canonical names that may come by position
-        self.keyword_only = keyword_only
-
-    def kind(self, name: str) -> str:
-        return "KEYWORD_ONLY" if name in self.keyword_only else "POSITIONAL_OR_KEYWORD"
-
-    def structured(self, call_type: CallType) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """(positional, keyword) specs and Python values."""
-        args, kwargs = [], {}
-        for name, kind in zip(call_type.names, call_type.types, strict=True):
-            shown = specs_of(kind, name)
-            if name in self.keyword_only:
-                kwargs[name] = shown
-            else:
-                args.append(shown)
-        return tuple(args), kwargs
-
-    def cast_call(
-        self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[list[Tensor], list[Any]]:
-        """The tensors of a call, in the order of the placeholders, and its Variables: given as the function's
-        arguments, or flat, tensors only. Raises TypeError where neither fits the types."""
-        try:
-            return self._cast_structured(call_type, args, kwargs)
-        except TypeError:
-            specs = [spec for kind in call_type.types for spec in kind.flatten()]
-            if kwargs or len(args) != len(specs) or not all(isinstance(a, Tensor) for a in args):
-                raise
-            return [spec.cast(a, CAST) for spec, a in zip(specs, args, strict=True)], []
-
-    def _cast_structured(
-        self, call_type: CallType, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[list[Tensor], list[Any]]:
-        names = call_type.names
-        by_position = [n for n in names if n not in self.keyword_only]
-        given = self._bound(call_type, names, by_position, args, kwargs)
-        tensors: list[Tensor] = []
-        variables: list[Any] = []
-        for name, kind in zip(names, call_type.types, strict=True):
-            if name in given:
-                try:
-                    value = kind.cast(given[name], CAST)
-                except (ValueError, TypeError) as error:
-                    raise TypeError(f"argument {name}: {error}") from None
-                tensors.extend(kind.to_tensors(value))
-                variables.extend(kind.to_references(value))
-            elif kind.flatten() or isinstance(kind, VariableSpec):
-                raise TypeError(f"missing argument {name}: {kind!r}")
-        return tensors, distinct(variables)
-
-    def _bound(
-        self,
-        call_type: CallType,
-        names: Sequence[str],
-        by_position: list[str],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> dict[str, Any]:
-        if len(args) > len(by_position):
-            wanted = [n for n, t in zip(call_type.names, call_type.types, strict=True) if t.flatten()]
-            raise TypeError(f"too many arguments: {len(args)} for {len(by_position)} parameters ({', '.join(wanted)})")
-        given = dict(zip(by_position, args, strict=False))
-        for name, value in kwargs.items():
-            if name not in names:
-                raise TypeError(f"unknown argument {name}; the parameters are {', '.join(names)}")
-            if name in given:
-                raise TypeError(f"argument {name} is given twice")
-            given[name] = value
-        return given
+class _Unused:
+    """Stands where a parameter's stand-in has no use."""
 
 
 def _never(*_: Any, **__: Any) -> Any:
     raise AssertionError("a call on a tape is never evaluated again")
 
 
-def distinct(variables: Sequence[Any]) -> list[Any]:
-    """Each of them once, in the order of first appearance: that of their alias numbers."""
-    return list({id(v): v for v in variables}.values())
-
-
-CAST = CastContext()
-
-
-def specs_of(kind: TraceType, name: str | None) -> Any:
-    """A type as a spec or a nest of specs and Python values, as `structured_input_signature` shows it."""
-    if isinstance(kind, TensorSpec):
-        return TensorSpec(kind.shape, kind.dtype, kind.name or name)
-    if isinstance(kind, Sequential):
-        return kind._build([specs_of(e, f"{name}_{i}") for i, e in enumerate(kind.elements)])
-    if isinstance(kind, Keyed):
-        return kind.build({k: specs_of(t, f"{name}_{k}") for k, t in kind.components.items()})
-    if isinstance(kind, Literal):
-        return kind.value
-    return kind.reference() if isinstance(kind, Reference) else kind
-
-
-# Running a graph whose sizes are all known ----------------------------------------------------------------------------
-
-
-class _Static:
-    """Arguments go to the pipeline's executable; results that are an argument or a constant are handed on."""
-
-    def __init__(self, function: ConcreteFunction) -> None:
-        trace = function.trace
-        self.name = function.name
-        computed: dict[int, int] = {}  # value id -> position in the executable's results
-        values: list[Value] = []
-        inputs = {t._value.id: i for i, t in enumerate(function._inputs) if t._value is not None}
-        self.sources: list[Any] = []  # each: (arguments, results) -> tensor
-        for tensor in function._outputs:
-            value = tensor._value
-            if tensor._context is None:
-                self.sources.append(_constant_source(tensor))
-            elif value is not None and value.id in inputs:
-                self.sources.append(_argument_source(inputs[value.id]))
-            else:
-                assert value is not None
-                if value.id not in computed:
-                    computed[value.id] = len(values)
-                    values.append(value)
-                self.sources.append(_result_source(computed[value.id], tensor._dtype))
-        graph = trace.builder.finish(values)
-        # Placeholders may have been made in another order than the arguments', and strings are no inputs of the graph.
-        order = [inputs[v.id] for v in graph.inputs]
-        self.order = None if order == list(range(len(function._inputs))) else order
-        self.executable = pipeline.build(graph) if _does_something(graph) else None
-        self.only_results = (
-            [s.dtype for s in self.sources if isinstance(s, _Result)]
-            if all(isinstance(s, _Result) and s.position == i for i, s in enumerate(self.sources))
-            else None
-        )
-
-    def executables(self) -> list[Any]:
-        return [] if self.executable is None else [self.executable]
-
-    def served_by(self, tensors: Sequence[Any]) -> tuple[Any, list[Any] | None]:
-        if self.executable is None:
-            return _nothing_to_run(self.name), []
-        order = range(len(tensors)) if self.order is None else self.order
-        return self.executable, _arrays([tensors[i] for i in order])
-
-    def __call__(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
-        if self.executable is None:
-            arrays = []
-        elif self.order is None:
-            arrays = self.executable([t._array for t in tensors], _NO_SIZES)
-        else:
-            arrays = self.executable([tensors[i]._array for i in self.order], _NO_SIZES)
-        if self.only_results is not None:
-            return list(map(make_eager, arrays, self.only_results))
-        return [source(tensors, arrays) for source in self.sources]
-
-
-def _arrays(tensors: list[Any]) -> list[Any] | None:
-    return [t._array for t in tensors] if all(isinstance(t, Tensor) for t in tensors) else None
-
-
-def _nothing_to_run(name: str) -> Any:
-    return pipeline.build(Trace(name).builder.finish([]))
-
-
-def _does_something(graph: Graph) -> bool:
-    return bool(graph.outputs) or any(n.primitive.effects for n in graph.nodes)
-
-
-_NO_SIZES: dict[str, int] = {}
 _NOBODY: dict[int, Variable] = {}
-
-
-class _Unused:
-    """Stands where a parameter's stand-in has no use."""
-
-
-class _WithVariables:
-    """As _Static, where the trace reads or writes Variables."""
-
-    def __init__(self, function: ConcreteFunction) -> None:
-        self.outputs = function._outputs
-        self.traced = [t for t in self.outputs if t._context is not None]
-        self.execution = Execution(function.trace, function._inputs, self.traced)
-        self.name = function.name
-
-    def executables(self) -> list[Any]:
-        return [] if self.execution.executable is None else [self.execution.executable]
-
-    def served_by(self, tensors: Sequence[Any]) -> tuple[Any, list[Any] | None]:
-        if self.execution.executable is None:
-            return _nothing_to_run(self.name), []
-        return self.execution.executable, None
-
-    def __call__(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
-        execution = self.execution
-        variables = [actual.get(id(v), v) for v in execution.variables] if actual else execution.variables
-        arrays = execution([t._array for t in tensors], variables)
-        if len(self.traced) == len(self.outputs):
-            return [make_eager(a, t._dtype) for a, t in zip(arrays, self.outputs, strict=True)]
-        made = iter(arrays)
-        return [t if t._context is None else make_eager(next(made), t._dtype) for t in self.outputs]
-
-
-class _Result(NamedTuple):
-    position: int
-    dtype: DType
-
-    def __call__(self, tensors: Sequence[Tensor], arrays: list[Any]) -> Tensor:
-        return make_eager(arrays[self.position], self.dtype)
-
-
-_result_source = _Result
-
-
-def _constant_source(tensor: Tensor) -> Callable[[Sequence[Tensor], list[Any]], Tensor]:
-    return lambda tensors, arrays: tensor
-
-
-def _argument_source(position: int) -> Callable[[Sequence[Tensor], list[Any]], Tensor]:
-    return lambda tensors, arrays: tensors[position]
-
-
-_Runner: TypeAlias = "_Static | _WithVariables | _Replayed"
-
-# Running a log --------------------------------------------------------------------------------------------------------
-
-
-class Segment(NamedTuple):
-    """A stretch of the log, compiled for known sizes. `inputs` and `outputs` are keys of tensors in the log; it ends at
-    entry `stop`, because of a host call or because the values of `wanted` must be known."""
-
-    executable: Any
-    inputs: tuple[int, ...]
-    variables: tuple[Variable, ...] | None  # those that an Execution reads or writes; None where it is a program
-    outputs: tuple[int, ...]
-    stop: int
-    wanted: tuple[int, ...]
-    following: OrderedDict[Any, Segment]
-
-
-def needed_entries(log: list[Entry], outputs: Sequence[Tensor], effects: bool = True) -> list[Entry]:
-    """The log without calls that nothing depends on, and that have no effects (an unused op cannot fail); effects:
-    calls that have some stay."""
-    wanted = {id(t) for t in outputs}
-    kept = []
-    for entry in reversed(log):
-        operation = entry.operation
-        acts = isinstance(operation, (HostCall, AssignVariable)) or getattr(operation, "effects", False)
-        if (acts and effects) or any(id(t) in wanted for t in tensors_in(entry.result)):
-            kept.append(entry)
-            wanted.update(id(t) for t in tensors_in((entry.args, entry.kwargs)))
-    return kept[::-1]
-
-
-class _Replayed:
-    """Runs a log segment by segment."""
-
-    def __init__(self, function: ConcreteFunction) -> None:
-        self.name = function.name
-        self.log: list[Entry] = needed_entries(function.trace.log, function._outputs)
-        self.inputs = [id(t) for t in function._inputs]
-        self.outputs = function._outputs
-        self.dtypes = {id(t): t._dtype for t in function._inputs}
-        for entry in self.log:
-            self.dtypes.update((id(t), t._dtype) for t in tensors_in(entry.result))
-        self.first: OrderedDict[Any, Segment] = OrderedDict()
-        variables = [e.operation.variable for e in self.log if isinstance(e.operation, (ReadVariable, AssignVariable))]
-        self.sized = [v for v in distinct(variables) if not v.shape.is_fully_defined()]
-
-    def __call__(self, tensors: Sequence[Tensor], actual: Mapping[int, Variable]) -> list[Tensor]:
-        arrays: dict[int, Any] = {k: t._array for k, t in zip(self.inputs, tensors, strict=True)}
-        key: Any = tuple([t._sizes for t in tensors])
-        segments, position = self.first, 0
-        wanted: tuple[int, ...] = ()
-        while True:
-            if self.sized:
-                key = (key, *[actual.get(id(v), v)._held().shape for v in self.sized])
-            segment = self._following(segments, key, position, arrays, wanted, actual)
-            given = [arrays[k] for k in segment.inputs]
-            results: Sequence[Any] = ()
-            if segment.variables is not None:
-                results = segment.executable(given, [actual.get(id(v), v) for v in segment.variables])
-            elif segment.executable:
-                results = segment.executable(given, _NO_SIZES)
-            arrays.update(zip(segment.outputs, results, strict=True))
-            if segment.stop == len(self.log) and not segment.wanted:
-                return [self._result(t, arrays) for t in self.outputs]
-            segments, position, wanted = segment.following, segment.stop, segment.wanted
-            if wanted:
-                key = tuple([(arrays[k].shape, arrays[k].tobytes()) for k in wanted])
-            elif not isinstance(self.log[position].operation, HostCall):
-                key = ()  # it ended before an effect
-            else:
-                key, position = self._run_host(position, arrays), position + 1
-
-    def executables(self) -> list[Any]:
-        pending, found = list(self.first.values()), []
-        while pending:
-            segment = pending.pop()
-            executable = segment.executable if segment.variables is None else segment.executable.executable
-            found.extend([executable] if executable else [])
-            pending.extend(segment.following.values())
-        return found
-
-    def served_by(self, tensors: Sequence[Any]) -> tuple[Any, list[Any] | None]:
-        sizes = tuple([known_sizes(t.shape.sizes) for t in tensors])
-        if None in sizes:
-            raise ValueError(f"{self.name}: explain needs known sizes; pass tensors, or TensorSpecs without None")
-        segment = self.first.get(sizes)
-        if segment is None:
-            dtypes = [self.dtypes[k].numpy for k in self.inputs]
-            samples = [np.broadcast_to(np.zeros((), d), s or ()) for d, s in zip(dtypes, sizes, strict=True)]
-            segment = self._segment(0, dict(zip(self.inputs, samples, strict=True)), {}, {})
-        if segment.executable is None:
-            return _nothing_to_run(self.name), []
-        if segment.variables is not None:
-            return segment.executable.executable or _nothing_to_run(self.name), None
-        by_key = dict(zip(self.inputs, tensors, strict=True))
-        return segment.executable, _arrays([by_key[k] for k in segment.inputs])
-
-    def _result(self, tensor: Tensor, arrays: dict[int, Any]) -> Tensor:
-        return tensor if tensor._context is None else make_eager(arrays[id(tensor)], tensor._dtype)
-
-    def _run_host(self, position: int, arrays: dict[int, Any]) -> Any:
-        entry = self.log[position]
-        given = [t._array if t._context is None else arrays[id(t)] for t in entry.args]
-        results = entry.operation.run(given)
-        for tensor, result in zip(entry.result, results, strict=True):
-            arrays[id(tensor)] = result
-        return tuple([r.shape for r in results])
-
-    def _following(
-        self,
-        segments: OrderedDict[Any, Segment],
-        key: Any,
-        position: int,
-        arrays: dict[int, Any],
-        wanted: tuple[int, ...],
-        actual: Mapping[int, Variable],
-    ) -> Segment:
-        segment = segments.get(key)
-        if segment is None:
-            segment = self._segment(position, arrays, {k: arrays[k] for k in wanted}, actual)
-            segments[key] = segment
-            if len(segments) > MOST_PLANS:
-                segments.popitem(last=False)
-        return segment
-
-    def _segment(
-        self,
-        position: int,
-        arrays: dict[int, Any],
-        known: dict[int, Any],
-        actual: Mapping[int, Variable],
-        end: int = -1,
-    ) -> Segment:
-        trace = Trace(self.name, "replay")
-        trace.actual = dict(actual)
-        here: dict[int, Tensor] = {}
-        needed = self._needed_from(position)
-        inputs = tuple([k for k in arrays if k in needed and self.dtypes[k] is not string])
-        for key in inputs:
-            here[key] = trace.input(self.dtypes[key], arrays[key].shape)
-            if key in known:
-                value = here[key]._value
-                assert value is not None
-                trace.facts[value.id] = known[key]
-        with recording(trace):
-            stop, wanted = self._replay(trace, position, here, len(self.log) if end < 0 else end)
-        if trace.fails_after_a_write:
-            return self._segment(position, arrays, known, actual, stop)  # the writes before it must be done by then
-        outputs = tuple([k for k in here if k not in inputs and k in self._needed_from(stop)])
-        if trace.slots:
-            execution = Execution(trace, [here[k] for k in inputs], [here[k] for k in outputs])
-            return Segment(execution, inputs, tuple(execution.variables), outputs, stop, wanted, OrderedDict())
-        values = [trace.value_of(here[k]) for k in outputs]
-        graph = trace.builder.finish(values)
-        executable = pipeline.build(graph) if _does_something(graph) else None
-        return Segment(executable, inputs if executable else (), None, outputs, stop, wanted, OrderedDict())
-
-    def _replay(self, trace: Trace, position: int, here: dict[int, Tensor], end: int) -> tuple[int, tuple[int, ...]]:
-        """Runs op functions from `position` on; gives where it ended and the keys whose values are wanted there."""
-
-        def now(tensor: Tensor) -> Tensor:
-            return tensor if tensor._context is None else here[id(tensor)]
-
-        for i in range(position, end):
-            entry = self.log[i]
-            if isinstance(entry.operation, HostCall):
-                return i, ()
-            if isinstance(entry.operation, ReadVariable):
-                here[id(entry.result)] = trace.read(entry.operation.variable)
-                continue
-            if isinstance(entry.operation, AssignVariable):
-                trace.assign(entry.operation.variable, now(entry.args[0]))
-                continue
-            args, kwargs = map_tensors(entry.args, now), map_tensors(entry.kwargs, now)
-            trace.location = entry.location
-            try:
-                result = trace.call(entry.operation, args, kwargs)
-            except ValueNeeded as need:
-                return i, self._wanted(trace, need.tensor, entry, here)
-            except (ShapeError, DTypeError, IndexError) as error:
-                if trace.first_write is not None and i > position:
-                    return i, ()  # the writes before it must be done when it fails
-                raise InvalidArgumentError(f"{self.name}: {error}", location=entry.location) from None
-            here.update(zip(map(id, tensors_in(entry.result)), tensors_in(result), strict=True))
-            if trace.fails_after_a_write:
-                return i, ()
-        return end, ()
-
-    def _wanted(self, trace: Trace, tensor: Tensor, entry: Entry, here: dict[int, Tensor]) -> tuple[int, ...]:
-        keys = {id(here[id(t)]): id(t) for t in tensors_in((entry.args, entry.kwargs)) if t._context is not None}
-        operands = [here[k] for k in keys.values()]
-        return tuple([keys[id(t)] for t in trace.depends_on(tensor, operands)])
-
-    def _needed_from(self, position: int) -> set[int]:
-        used = [t for entry in self.log[position:] for t in tensors_in((entry.args, entry.kwargs))]
-        return {id(t) for t in (*used, *self.outputs) if t._context is not None}
-
-
-def check_results(results: Sequence[Any], specs: Sequence[TensorSpec], name: str) -> list[np.ndarray[Any, Any]]:
-    """Results of a host call as arrays of the declared dtypes. Raises InvalidArgumentError where they do not fit."""
-    arrays = []
-    for result, spec in zip(results, specs, strict=True):
-        array = np.asarray(result)
-        if spec.dtype is not string and array.dtype != spec.dtype.numpy:
-            raise InvalidArgumentError(f"{name}: the function gave {array.dtype}; Tout says {spec.dtype.name}")
-        arrays.append(array)
-    return arrays

@@ -22,14 +22,16 @@ import numpy as np
 from jitensor import events, function_entry, nest, settings
 from jitensor.api.convert import convert_to_tensor
 from jitensor.binding import Parameters, Signature, python_signature
+from jitensor.calling import Layout, distinct
 from jitensor.codegen.emit_entry import Unsupported
-from jitensor.concrete import ConcreteFunction, Layout, distinct, needed_entries
+from jitensor.concrete import ConcreteFunction
 from jitensor.errors import LOCATION_GAP, Location, user_location
 from jitensor.explain import Explanation, KernelView, kernels_used
 from jitensor.ir.text import print_graph
 from jitensor.ir.types import DType
 from jitensor.recording import Trace, recording, tensors_in
 from jitensor.retracing import detector_of, ordinal, plain_function, reason, signature_text
+from jitensor.runners import needed_entries
 from jitensor.runtime import entry
 from jitensor.runtime.cache import CallType, DispatchTable
 from jitensor.runtime.counters import counters, tally

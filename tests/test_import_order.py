@@ -37,6 +37,8 @@ ROOMS = [
     ["variable", "module"],
     ["backward"],
     ["execution"],
+    ["calling"],
+    ["runners"],
     ["concrete"],
     ["binding"],
     ["retracing"],
