@@ -36,6 +36,7 @@ ROOMS = [
     ["api"],
     ["variable", "module"],
     ["backward"],
+    ["given_gradients"],
     ["execution"],
     ["calling"],
     ["runners"],

@@ -14,6 +14,7 @@ from jitensor import errors, nest, tape
 from jitensor.api import convert, effects, elementwise, indexing, linear, nn, operators, reductions, scopes, shaping
 from jitensor.concrete import ConcreteFunction
 from jitensor.function_door import Function, function, functions_run_eagerly, run_functions_eagerly
+from jitensor.given_gradients import custom_gradient, recompute_grad
 from jitensor.ir import types
 from jitensor.ir.types import DType
 from jitensor.module import Module
@@ -156,10 +157,9 @@ _TOP: dict[str, Any] = {
     "Variable": Variable,
     "VariableSpec": VariableSpec,
     "Module": Module,
-    **{
-        name: getattr(tape, name)
-        for name in ("GradientTape", "UnconnectedGradients", "custom_gradient", "recompute_grad", "gradients")
-    },
+    "custom_gradient": custom_gradient,
+    "recompute_grad": recompute_grad,
+    **{name: getattr(tape, name) for name in ("GradientTape", "UnconnectedGradients", "gradients")},
     "TensorShape": TensorShape,
     "TensorSpec": TensorSpec,
     "function": function,
