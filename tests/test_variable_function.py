@@ -473,3 +473,42 @@ def test_random_programs_do_what_they_do_eagerly(seed):
     for tensors, arrays in kept:
         for t, a in zip(jt.nest.flatten(tensors), jt.nest.flatten(arrays), strict=True):
             np.testing.assert_array_equal(t.numpy(), a)
+
+
+def views(v):
+    return [jt.reshape(v, [-1]), jt.transpose(v), v[1:], v[0], v[:, ::-1], jt.expand_dims(v, 0), jt.identity(v)]
+
+
+@pytest.mark.parametrize("when", ["before", "after", "both"])
+def test_views_of_a_variable_that_is_written_keep_their_elements(when):
+    traced, eager = (jt.Variable(np.arange(6, dtype=np.float32).reshape(2, 3)) for _ in range(2))
+
+    def body(v):
+        before = views(v) if when != "after" else []
+        v.assign_add(jt.ones([2, 3]))
+        return before + (views(v) if when != "before" else [])
+
+    f = jt.function(lambda: body(traced))
+    kept = [(f(), body(eager)) for _ in range(3)]
+    for found, want in kept:
+        for a, b in zip(found, want, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_variables_take_views_without_sharing_what_others_write():
+    a, b = jt.Variable(np.arange(6, dtype=np.float32)), jt.Variable(np.zeros((2, 3), np.float32))
+    x = np.arange(6, dtype=np.float32)
+
+    @jt.function
+    def f(x):
+        b.assign(jt.reshape(a, [2, 3]))
+        a.assign(x[::-1])
+
+    f(x)
+    a.assign_add(np.ones(6, np.float32))
+    x[:] = 9
+    assert numbers(a, b) == [[6, 5, 4, 3, 2, 1], [[0, 1, 2], [3, 4, 5]]]
+    t = jt.constant(np.arange(6, dtype=np.float32))
+    jt.function(lambda x: b.assign(jt.reshape(x, [2, 3])))(t)
+    b.assign_add(np.ones((2, 3), np.float32))
+    assert t.numpy().tolist() == [0, 1, 2, 3, 4, 5]
