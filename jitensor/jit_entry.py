@@ -91,6 +91,7 @@ class _Maker:
         self.objects: list[Any] = []  # what the context's last words point to
         self.scope: dict[str, int | Dim] = {}
         self.size_floats: list[FloatStep] = []  # sizes that the program reads as numbers
+        self.tuples: list[SameObject] = []  # guards of the variables that are tuples
         self.united_sizes = {name: n for name, n in trace.united.items() if name.startswith("d")}
 
     def spec(self, bound_arguments: Sequence[Any], sizes: Mapping[str, int]) -> EntrySpec:
@@ -110,7 +111,7 @@ class _Maker:
         self.addresses = [_address(b, s) for b, s in zip(bound, program.steps, strict=True)]
         spec = EntrySpec(
             arguments=arguments,
-            guards=[],
+            guards=list(self.tuples),
             floats=[],
             sizes=list(trace.executable.outline.sizes),
             numbers=self._numbers(runner),
@@ -172,7 +173,9 @@ class _Maker:
             else:
                 raise Unsupported(f"an argument is a {kind}")
         for step in trace.all_steps:
-            if isinstance(step, HiddenStep):
+            if isinstance(step, HiddenStep) and step.key[0] == "tuple":
+                self._hidden_tuple(step)
+            elif isinstance(step, HiddenStep):
                 self._hidden(step, arguments, position_of)
         arrays = []
         for i, (feed, value) in enumerate(zip(trace.feeds, trace.graph.inputs, strict=True)):
@@ -206,6 +209,20 @@ class _Maker:
             arguments.append(NumberArg(-1, kind, name if kind == "float" else self._symbol_of(name), place))
         else:
             raise Unsupported(f"the variable {step.name} is a {kind}")
+
+    def _hidden_tuple(self, step: HiddenStep) -> None:
+        """A global or closure variable that holds a tuple of Python floats: the entry serves that very tuple, which
+        cannot change, with its numbers written into the code."""
+        place = self._place(ast.parse(step.source, mode="eval").body)
+        if not isinstance(place, Place):
+            raise Unsupported(f"the attribute {step.name} is a tuple")
+        *holder, last = [self.objects[word - self._first_object] for word in place.words]
+        value = holder[0][last] if holder else last.cell_contents
+        floats = _floats(value)
+        if floats is None or len(floats) != len(step.names):
+            raise Unsupported(f"the variable {step.name} is a tuple of more than floats")
+        self.tuples.append(SameObject(place, self._word(value)))
+        self.size_floats += [FloatStep(name, ("const", x)) for name, x in zip(step.names, floats, strict=True)]
 
     def _symbol_of(self, name: str) -> str:
         """The size symbol that a Python int argument got: the trace's code begins with `p0 = a3`."""
@@ -364,6 +381,21 @@ class _Maker:
             elif kind == "constant":
                 position = self._word(position)
             spec.outputs.append((kind, position))
+
+
+def _floats(value: Any) -> list[float] | None:
+    """The leaves of a tuple (of tuples) of Python floats; None where it holds anything else."""
+    if type(value) is float:
+        return [value]
+    if type(value) is not tuple:
+        return None
+    found: list[float] = []
+    for part in value:
+        inner = _floats(part)
+        if inner is None:
+            return None
+        found += inner
+    return found
 
 
 def _address(bound: Any, step: Any) -> int:

@@ -297,6 +297,25 @@ def test_globals_and_closures_are_seen(monkeypatch):
     monkeypatch.setattr(module, "np", np)
 
 
+def test_a_global_tuple_of_floats(monkeypatch):
+    module = sys.modules[__name__]
+
+    def f(a):
+        (b0, b1), b2 = COEFFICIENTS
+        c0, c1 = local
+        return b0 + a * (b1 + a * b2) + c0 * c1
+
+    local = (0.5, 3.0)
+    monkeypatch.setattr(module, "COEFFICIENTS", ((1.0, 2.0), 3.5), raising=False)
+    g = native(f, np.ones(6))
+    check(g, np.arange(7.0))
+    monkeypatch.setattr(module, "COEFFICIENTS", ((1.0, -2.0), 0.5))
+    check(g, np.arange(7.0), through_python=True)
+    check(g, np.arange(9.0), through_python=True)
+    monkeypatch.setattr(module, "COEFFICIENTS", ((1.0, 2), 0.5))
+    check(g, np.arange(9.0), through_python=True)
+
+
 def test_defaults():
     f = native(lambda a, op=np.exp, flag=None: op(a), np.ones(4))
     check(f, np.ones(4))
