@@ -18,6 +18,7 @@ from jitensor.runtime import entry
 pytestmark = pytest.mark.skipif(bool(entry.why_not()), reason=f"no native entries here: {entry.why_not()}")
 
 SCALE = 2.0
+COEFFICIENTS = ((1.0, 2.0), 3.5)
 TABLE = np.arange(6.0)
 
 
@@ -306,7 +307,6 @@ def test_a_global_tuple_of_floats(monkeypatch):
         return b0 + a * (b1 + a * b2) + c0 * c1
 
     local = (0.5, 3.0)
-    monkeypatch.setattr(module, "COEFFICIENTS", ((1.0, 2.0), 3.5), raising=False)
     g = native(f, np.ones(6))
     check(g, np.arange(7.0))
     monkeypatch.setattr(module, "COEFFICIENTS", ((1.0, -2.0), 0.5))
