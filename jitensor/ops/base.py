@@ -150,7 +150,7 @@ def elementwise(
 @dataclasses.dataclass(frozen=True)
 class Reduction:
     """What a loop needs: `identity(dtype)` to start from, `combine(a, b)` on scalar-program values, and how a float is
-    accumulated: "sum" (blocks of 512 with a compensated block sum), "max" or "min" (nan noted beside), "or", "and",
+    accumulated: "sum" (short blocks with a compensated block sum), "max" or "min" (nan noted beside), "or", "and",
     "argmax" or "argmin" (value and index; `combine` says whether the new value replaces the old), or "plain"."""
 
     identity: Callable[[DType], Any]
