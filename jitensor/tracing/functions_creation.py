@@ -320,15 +320,20 @@ def tri(N: Any, M: Any = None, k: Any = 0, dtype: Any = float, **options: Any) -
     return fresh(context, composites.tri(context.emit, rows, columns, as_dim(k), supported(np.dtype(dtype))))
 
 
+def _as_matrix(x: Any) -> Any:
+    """A vector as the rows of a square matrix, as NumPy's tril and triu take it."""
+    return arrays.broadcast_to(x, x.dims * 2) if len(x.dims) == 1 else x
+
+
 @records(np.tril)
 def tril(m: Any, k: Any = 0) -> Any:
-    x = _start(m)
+    x = _as_matrix(_start(m))
     return fresh(x.context, composites.tril(x.context.emit, x.value(), as_dim(k)))
 
 
 @records(np.triu)
 def triu(m: Any, k: Any = 0) -> Any:
-    x = _start(m)
+    x = _as_matrix(_start(m))
     k = as_dim(k)
     return fresh(x.context, composites.triu(x.context.emit, x.value(), k))
 

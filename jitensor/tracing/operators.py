@@ -197,7 +197,9 @@ def _transpose(self: Tracer, *axes: Any) -> Any:
 
 def _item(self: Tracer, *index: Any) -> Any:
     if index:
-        self = getitem(self, index if len(index) > 1 else index[0])
+        key = index if len(index) > 1 else index[0]
+        # One number counts the elements in C order, whatever the rank.
+        self = getitem(self if isinstance(key, tuple) else functions.reshape(self, -1), key)
     if isinstance(self, Tracer) and self.dims:
         self = reshape(self, ())
     return ufuncs.as_weak(self)
