@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jitensor.errors import ShapeError
 from jitensor.ir import dims
 from jitensor.ir.dims import Dim
 from jitensor.ops import TABLE, composites, promote
@@ -24,7 +25,7 @@ from jitensor.tracing.arrays import (
     hint_shape,
     supported,
 )
-from jitensor.tracing.context import TraceContext
+from jitensor.tracing.context import TraceContext, shape_error
 from jitensor.tracing.functions_movement import atleast_1d, atleast_2d, atleast_3d, moveaxis, ravel, reshape, transpose
 from jitensor.tracing.indexing import getitem
 from jitensor.tracing.indexing import take as take_along
@@ -81,8 +82,15 @@ def concatenate(
     axis = normalise_axis(axis, len(parts[0].dims))
     values = [_as_dtype(p, target).value() for p in parts]
     layout = joint_layout(parts, parts[0].dims) if all(len(p.dims) == len(parts[0].dims) for p in parts) else None
-    result = fresh(context, composites.concatenate(context.emit, values, axis), layout=layout)
-    return _into_out(result, out)
+    try:
+        joined = composites.concatenate(context.emit, values, axis)
+    except ShapeError:
+        shapes = " ".join(hint_shape(p) for p in parts)
+        raise shape_error(
+            f"all the input array dimensions except for the concatenation axis must match exactly, but arrays of "
+            f"shapes {shapes} were to be joined along axis {axis}"
+        ) from None
+    return _into_out(fresh(context, joined, layout=layout), out)
 
 
 @records(np.stack)
