@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import jitensor as jt
-from jitensor.runtime import compiler
+from jitensor import settings
+from jitensor.runtime import compiler, njit
 
 CALLERS = 8
 
@@ -114,14 +115,15 @@ def test_known_signatures_do_not_wait_for_a_compilation(monkeypatch):
     for _ in range(5):
         known(x)
     compiling, may_go_on = threading.Event(), threading.Event()
-    compile_llvm = compiler.compile_llvm
+    module, name = (compiler, "compile_llvm") if settings.active().backend == "llvm" else (njit, "compile_source")
+    compile_ = getattr(module, name)
 
     def slowly(*args):
         compiling.set()
         assert may_go_on.wait(60)
-        return compile_llvm(*args)
+        return compile_(*args)
 
-    monkeypatch.setattr(compiler, "compile_llvm", slowly)
+    monkeypatch.setattr(module, name, slowly)
     new = distinct(3, 500)
     caller = threading.Thread(target=new, args=(np.ones(10),))
     caller.start()
