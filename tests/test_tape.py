@@ -33,7 +33,7 @@ FUNCTIONS = {
     "maximum": lambda x: jt.reduce_max(x * C) + jt.reduce_sum(jt.maximum(x, 0.5)),
     "softmax": lambda x: jt.reduce_sum(jt.nn.softmax(x) * C),
     "logsumexp": lambda x: jt.reduce_logsumexp(x * C),
-    "matmul": lambda x: jt.reduce_sum(jt.tanh(jt.reshape(x, [1, 3]) @ (C[:, None] * C[None, :]) * 0.1)),
+    "matmul": lambda x: jt.reduce_sum(jt.tanh(jt.reshape(x, [1, -1]) @ (C[:, None] * C[None, :]) * 0.1)),
     "slices": lambda x: x[0] * x[2] + jt.reduce_sum(x[1:] * x[:-1]),
     "gather": lambda x: jt.reduce_sum(jt.gather(x, [0, 2, 2]) ** 2),
     "concat": lambda x: jt.reduce_sum(jt.concat([x, x * C], 0) ** 2),
@@ -71,8 +71,6 @@ WAYS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_against_differences(name, way):
     f = FUNCTIONS[name]
-    if "unknown" in way and name == "matmul":
-        pytest.skip("reshapes to a fixed size")
     gradient = WAYS[way](f)
     np.testing.assert_allclose(gradient(jt.constant(X)).numpy(), differences(f, X), rtol=1e-6, atol=1e-7)
 
